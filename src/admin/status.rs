@@ -105,6 +105,8 @@ pub(super) struct Backend<'a> {
     r#override: Option<Override<'a>>,
     weight_override: Option<Override<'a>>,
     safe_at: Option<Timestamp>,
+    /// The whole seconds until then, by the clock of the server.
+    safe_in_seconds: Option<u64>,
     /// Not in replies to changes.
     #[serde(flatten)]
     traffic: Option<Traffic<'a>>,
@@ -272,6 +274,9 @@ impl PoolStateWord {
 impl<'a> Backend<'a> {
     /// A backend; `history` adds past outcomes and transitions.
     pub(super) fn new(backend: &'a fleet::BackendStatus, history: bool) -> Self {
+        // Each of the two that keeps it out is right, also if it began after the other.
+        let overrides = [&backend.overridden, &backend.weight_override];
+        let safe_at = overrides.into_iter().filter_map(|status| status.as_ref()?.safe_at).min();
         Self {
             name: &backend.name,
             site: backend.site.as_deref(),
@@ -280,11 +285,8 @@ impl<'a> Backend<'a> {
             effective_weight: effective_weight(backend),
             r#override: backend.overridden.as_ref().map(Override::from),
             weight_override: backend.weight_override.as_ref().map(Override::from),
-            // Each of the two that keeps it out is right, also if it began after the other.
-            safe_at: [&backend.overridden, &backend.weight_override]
-                .into_iter()
-                .filter_map(|status| timestamp(status.as_ref()?.safe_at?))
-                .min(),
+            safe_at: safe_at.and_then(timestamp),
+            safe_in_seconds: safe_at.map(seconds_until),
             traffic: None,
             addresses: backend.addresses.iter().map(|address| Address::new(address, history)).collect(),
         }
@@ -294,6 +296,12 @@ impl<'a> Backend<'a> {
     pub(super) fn with(self, traffic: Traffic<'a>) -> Self {
         Self { traffic: Some(traffic), ..self }
     }
+}
+
+/// The seconds until a time, rounded up; 0 if it has passed.
+fn seconds_until(time: SystemTime) -> u64 {
+    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
 /// A weight, which may be a fraction of the configured one: 5 percent of 3 is 0.15, not 0.

@@ -333,7 +333,7 @@ async fn the_status_has_the_objects_of_the_api() {
             "suspected": suspected,
             "backends": [{
                 "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0.15,
-                "override": overridden, "weight_override": null, "safe_at": "2023-11-14T22:13:20Z",
+                "override": overridden, "weight_override": null, "safe_at": "2023-11-14T22:13:20Z", "safe_in_seconds": 0,
                 "shares": [{ "family": "ipv4", "draw": "weights", "wanted": 1.0 }], "answers": 0,
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",

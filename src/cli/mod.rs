@@ -3,6 +3,7 @@
 //! Results go to standard output, errors and the log to standard error. Exit codes: 0 for success; 1 for failure, or
 //! if the answer is "no"; 2 for wrong usage. Commands call the rest of the library; server logic does not belong here.
 
+mod backend_path;
 mod check;
 mod client;
 mod columns;
@@ -22,6 +23,7 @@ mod serve;
 mod servers;
 mod status;
 mod tiers;
+mod waiting;
 mod weight;
 
 use std::io::{self, IsTerminal, Write};

@@ -3,41 +3,22 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::admin::{override_length, override_reason};
+use crate::cli::backend_path::BackendPath;
 use crate::cli::client::{AdminClient, ClientError, segment};
 use crate::cli::servers::{ServerArguments, of_each};
+use crate::cli::waiting::{self, Goal};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
 /// How to set an override that interrupts service.
 const TO_FORCE: &str = "error: nothing has changed; to do it anyway, add --force";
 const TO_FORCE_THERE: &str = "error: nothing has changed there; to do it anyway, add --force";
-
-/// A backend, as `POOL/BACKEND`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BackendPath {
-    pool: String,
-    backend: String,
-}
-
-impl FromStr for BackendPath {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('/') {
-            Some((pool, backend)) if !pool.is_empty() && !backend.is_empty() => {
-                Ok(Self { pool: pool.into(), backend: backend.into() })
-            }
-            _ => Err("expected POOL/BACKEND, such as web/gw1"),
-        }
-    }
-}
 
 /// An override for a backend, as given on the command line.
 #[derive(Debug, Args)]
@@ -54,6 +35,10 @@ pub(super) struct Said {
     /// Do it even if it removes the last usable backend; `up` never needs it
     #[arg(long)]
     force: bool,
+    /// Wait until clients no longer have its addresses, so that it may be stopped; for at most 10m, or this long
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = waiting::LIMIT,
+          value_parser = checked_length)]
+    wait: Option<String>,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -70,6 +55,10 @@ pub(super) struct Unsaid {
     /// Do it even if its checks then remove the last usable backend
     #[arg(long)]
     force: bool,
+    /// Wait until it is in answers again; for at most 10m, or this long
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = waiting::LIMIT,
+          value_parser = checked_length)]
+    wait: Option<String>,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -133,12 +122,43 @@ pub(super) fn set(state: Override, said: &Said) -> ExitCode {
     ];
     let body = members.into_iter().flatten().map(|(name, value)| (name.into(), value.into())).collect();
     let request = Request::of_backend(Method::PUT, &said.backend, &STATE, Some(body));
-    run(&said.server, &request, said.force, said.json)
+    let goal = if state == Override::Up { Goal::Answered } else { Goal::Gone };
+    let code = run(&said.server, &request, said.force, said.json);
+    after(code, &said.server, &said.backend, goal, said.wait.as_deref())
 }
 
 pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
     let request = Request::of_backend(Method::DELETE, &unsaid.backend, &STATE, None);
-    run(&unsaid.server, &request, unsaid.force, unsaid.json)
+    let code = run(&unsaid.server, &request, unsaid.force, unsaid.json);
+    after(code, &unsaid.server, &unsaid.backend, Goal::Answered, unsaid.wait.as_deref())
+}
+
+/// Waits after a successful request, if asked to.
+fn after(
+    code: ExitCode,
+    servers: &ServerArguments,
+    path: &BackendPath,
+    goal: Goal,
+    limit: Option<&str>,
+) -> ExitCode {
+    let Some(limit) = limit.and_then(|limit| override_length(limit).ok()) else { return code };
+    if code != ExitCode::SUCCESS {
+        return code;
+    }
+    let waited = match servers.clients() {
+        Ok(clients) => match block_on(waiting::wait(&clients, path, goal, limit)) {
+            Some(waited) => waited,
+            None => return ExitCode::FAILURE,
+        },
+        Err(error) => Err(error.to_string()),
+    };
+    match waited {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 impl<'a> Request<'a> {
@@ -350,15 +370,6 @@ fn beside(words: &OverrideWords, reply: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_backend_is_a_pool_and_a_name() {
-        let path = "web/2001:db8::1".parse::<BackendPath>().unwrap();
-        assert_eq!((path.pool.as_str(), path.backend.as_str()), ("web", "2001:db8::1"));
-        for bad in ["", "web", "web/", "/gw1"] {
-            assert!(bad.parse::<BackendPath>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_backend_after_it_in_words() {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::Args;
 use hyper::Method;
 
-use crate::cli::overrides::{self, BackendPath, OverrideWords, Request};
+use crate::cli::backend_path::BackendPath;
+use crate::cli::overrides::{self, OverrideWords, Request};
 use crate::cli::servers::ServerArguments;
 use crate::cli::{USAGE, complain};
 use crate::pool::MAX_WEIGHT_PERCENT;

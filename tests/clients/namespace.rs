@@ -38,6 +38,7 @@ pub(crate) fn run(name: &str, body: impl FnOnce()) {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("1 passed"), "no test is called {name}:\n{said}");
+    println!("{said}");
 }
 
 fn is_root() -> bool {

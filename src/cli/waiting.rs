@@ -1,0 +1,188 @@
+//! `--wait` of overrides: until clients no longer have the addresses of a backend, or until it is answered again.
+//!
+//! The server says how long that takes, so the clock of this machine does not matter.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::cli::backend_path::BackendPath;
+use crate::cli::client::{AdminClient, segment};
+use crate::cli::complain;
+
+use crate::duration::Shown;
+use crate::pool::Override;
+use crate::printable::printable;
+
+/// How often the server is asked.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How often progress is told without a terminal.
+const REPORTS: Duration = Duration::from_secs(10);
+/// The default time limit.
+pub(super) const LIMIT: &str = "10m";
+
+/// The end of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Clients no longer have its addresses, so it may be stopped.
+    Gone,
+    /// It is in answers again.
+    Answered,
+}
+
+/// How far a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Progress {
+    Reached,
+    /// Not yet, with the reason.
+    Waiting(String),
+    /// It cannot be reached by waiting.
+    Never(String),
+}
+
+/// Waits until all servers have reached the goal.
+///
+/// # Errors
+/// Why waiting is no use, or that the time is over.
+pub(super) async fn wait(
+    clients: &[AdminClient],
+    path: &BackendPath,
+    goal: Goal,
+    limit: Duration,
+) -> Result<(), String> {
+    let end = Instant::now() + limit;
+    let mut line = ProgressLine::default();
+    for client in clients {
+        loop {
+            let backend = ask(client, path).await?;
+            let why = match progress(&backend, goal) {
+                Progress::Reached => break,
+                Progress::Never(why) => return Err(format!("{path}: {why}")),
+                Progress::Waiting(why) => why,
+            };
+            if Instant::now() > end {
+                return Err(format!("{path}: gave up after {}: {why}", Shown(limit)));
+            }
+            line.show(&format!("{path}: {why}"));
+            sleep(PERIOD).await;
+        }
+    }
+    line.end();
+    Ok(())
+}
+
+/// The backend as a server sees it.
+async fn ask(client: &AdminClient, BackendPath { pool, backend }: &BackendPath) -> Result<Value, String> {
+    let resource = format!("/api/v1/pools/{}", segment(pool));
+    let reply = client.request(Method::GET, &resource, None).await.map_err(|error| error.to_string())?;
+    let found = reply["backends"].as_array().into_iter().flatten().find(|found| found["name"] == **backend);
+    found.cloned().ok_or_else(|| format!("{} has no backend {pool}/{backend} any more", client.url))
+}
+
+fn progress(backend: &Value, goal: Goal) -> Progress {
+    let is_answered = backend["effective_weight"].as_f64().is_some_and(|weight| weight > 0.0);
+    let state = backend["override"]["state"].as_str();
+    match (goal, backend["safe_in_seconds"].as_u64()) {
+        (Goal::Gone, _) if state.is_none() => Progress::Never("its override has ended meanwhile".into()),
+        (Goal::Gone, Some(0)) => Progress::Reached,
+        (Goal::Gone, Some(seconds)) => {
+            let left = Shown(Duration::from_secs(seconds));
+            Progress::Waiting(format!("clients may use its addresses for {left}"))
+        }
+        (Goal::Gone, None) => {
+            Progress::Never("it is still in answers, because no other address is left; do not stop it".into())
+        }
+        (Goal::Answered, _) if is_answered => Progress::Reached,
+        (Goal::Answered, _) => match state {
+            Some(state) if state != Override::Up.as_str() => {
+                Progress::Never(format!("another override, {state}, keeps it out of answers"))
+            }
+            _ => Progress::Waiting(format!("not in answers yet: {}", standings(backend))),
+        },
+    }
+}
+
+/// The states of its addresses, with the words of the last outcome of each.
+fn standings(backend: &Value) -> String {
+    let addresses = backend["addresses"].as_array().map_or(&[][..], Vec::as_slice);
+    let standing = |address: &Value| {
+        let checks = address["checks"].as_array().map_or(&[][..], Vec::as_slice);
+        let details = checks.iter().filter_map(|check| check["last"]["detail"].as_str());
+        let [ip, state] = ["address", "state"].map(|name| address[name].as_str().unwrap_or_default());
+        format!("{ip} is {state} ({})", details.collect::<Vec<_>>().join("; "))
+    };
+    addresses.iter().map(standing).collect::<Vec<_>>().join(", ")
+}
+
+/// Progress on standard error: on a terminal one line that changes, otherwise a line now and then.
+#[derive(Debug, Default)]
+struct ProgressLine {
+    told: Option<Instant>,
+    is_open: bool,
+}
+
+impl ProgressLine {
+    fn show(&mut self, text: &str) {
+        if io::stderr().is_terminal() {
+            // Goes to the beginning of the line and erases it.
+            let _ = write!(io::stderr(), "\r\x1b[K{}", printable(text));
+            self.is_open = true;
+        } else if self.told.is_none_or(|told| told.elapsed() >= REPORTS) {
+            complain(text);
+            self.told = Some(Instant::now());
+        }
+    }
+
+    fn end(&self) {
+        if self.is_open {
+            complain("");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_server_says_when_the_goal_is_reached() {
+        let waiting = |text: &str| Progress::Waiting(text.into());
+        let never = |text: &str| Progress::Never(text.into());
+        let drain = json!({ "state": "drain" });
+        let address = json!({
+            "address": "192.0.2.1", "state": "unhealthy", "checks": [{ "last": { "detail": "refused" } }],
+        });
+        for (backend, goal, expected) in [
+            (json!({ "override": drain, "safe_in_seconds": 0 }), Goal::Gone, Progress::Reached),
+            (
+                json!({ "override": drain, "safe_in_seconds": 20 }),
+                Goal::Gone,
+                waiting("clients may use its addresses for 20s"),
+            ),
+            (
+                json!({ "override": drain, "safe_in_seconds": null }),
+                Goal::Gone,
+                never("it is still in answers, because no other address is left; do not stop it"),
+            ),
+            (json!({ "override": null }), Goal::Gone, never("its override has ended meanwhile")),
+            (json!({ "override": null, "effective_weight": 0.15 }), Goal::Answered, Progress::Reached),
+            (
+                json!({ "override": null, "effective_weight": 0, "addresses": [address] }),
+                Goal::Answered,
+                waiting("not in answers yet: 192.0.2.1 is unhealthy (refused)"),
+            ),
+            (
+                json!({ "override": drain, "effective_weight": 0 }),
+                Goal::Answered,
+                never("another override, drain, keeps it out of answers"),
+            ),
+        ] {
+            assert_eq!(progress(&backend, goal), expected, "{backend}");
+        }
+    }
+}
