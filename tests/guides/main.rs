@@ -5,7 +5,9 @@
 //! this order, and `…` stands for any text.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
+mod first_steps;
 mod guide;
+mod hosts;
 #[path = "../clients/namespace.rs"]
 mod namespace;
 mod s3;

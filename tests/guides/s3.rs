@@ -1,9 +1,7 @@
 //! `docs/guides/S3.md`: a fleet of S3 gateways, with boto3 as its client all the while.
 
-use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::guide::Guide;
+use crate::hosts::{PORT, add_addresses, write_ssh, write_web_server};
 use crate::namespace;
 use crate::support::{Process, program, wait_for};
 
@@ -25,8 +24,6 @@ const GATEWAYS: [(&str, &str); 5] = [
     ("gw4", "198.51.100.11"),
     ("gw5", "198.51.100.12"),
 ];
-/// The port of the gateways in the guide.
-const PORT: u16 = 8080;
 /// The TTL of the service in the guide.
 const TTL: Duration = Duration::from_secs(5);
 /// Operations of the client, at least.
@@ -39,53 +36,12 @@ fn python() -> PathBuf {
     python
 }
 
-/// Adds the addresses of the guide to loopback.
-fn add_addresses() {
-    let also = ["192.0.2.53"];
-    for address in GATEWAYS.iter().map(|(_, address)| *address).chain(also) {
-        let added =
-            Command::new(program("ip")).args(["address", "add", address, "dev", "lo"]).status().unwrap();
-        assert!(added.success(), "{address}");
-    }
-}
-
-/// Writes the configuration of a gateway: an nginx in front of the store, with a health check of its own.
-fn write_gateway(directory: &Path, name: &str, address: &str) {
-    let here = directory.join(name);
-    std::fs::create_dir(&here).unwrap();
-    let path = here.display();
-    let mut config = format!(
-        "daemon on; user root; pid {path}/pid; error_log {path}/error.log warn;\n\
-         events {{ worker_connections 256; }}\nhttp {{ access_log off; "
-    );
-    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-        write!(config, "{kind}_temp_path {path}/{kind}; ").unwrap();
-    }
-    write!(
-        config,
-        "server {{ listen {address}:{PORT}; location = /healthz {{ return 200 ok; }} location / {{ \
-         proxy_pass http://127.0.0.1:5000; proxy_set_header Host $http_host; \
-         add_header X-Gateway {name} always; }} }} }}"
+/// A gateway: it hands requests to the store, and names itself.
+fn locations(name: &str) -> String {
+    format!(
+        "location / {{ proxy_pass http://127.0.0.1:5000; proxy_set_header Host $http_host; \
+         add_header X-Gateway {name} always; }}"
     )
-    .unwrap();
-    std::fs::write(here.join("nginx.conf"), config).unwrap();
-}
-
-/// A program `ssh` for the shell of the guide: it starts, stops and restarts gateways on this machine.
-fn write_ssh(directory: &Path) {
-    let nginx = program("nginx");
-    let script = format!(
-        "#!/bin/bash -e\n\
-         host=$1 action=$4; cd {}/$host\n\
-         nginx() {{ {} -p . -c nginx.conf -e error.log \"$@\"; }}\n\
-         case $action in stop|restart) nginx -s quit; while [ -e pid ]; do sleep 0.05; done ;; esac\n\
-         case $action in start|restart) nginx ;; esac\n",
-        directory.display(),
-        nginx.display()
-    );
-    let path = directory.join("ssh");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The store behind all gateways.
@@ -202,11 +158,11 @@ fn request(address: SocketAddr) -> io::Result<()> {
 #[test]
 fn a_rolling_restart_by_drain_fails_no_request() {
     namespace::run("s3::a_rolling_restart_by_drain_fails_no_request", || {
-        add_addresses();
+        add_addresses(GATEWAYS.map(|(_, address)| address));
         let directory = TempDir::new().unwrap();
         let path = directory.path();
         for (name, address) in GATEWAYS {
-            write_gateway(path, name, address);
+            write_web_server(path, name, address, &locations(name));
         }
         write_ssh(path);
         let _store = start_store();
