@@ -320,7 +320,7 @@ async fn the_status_has_the_objects_of_the_api() {
         "state": "drain", "reason": "kernel", "by": "an operator", "since": "2023-11-14T22:13:20Z", "until": null,
     });
     let suspected = serde_json::json!({"since": "2023-11-14T22:13:20Z", "reason": "all of it fails"});
-    let expected = serde_json::json!({
+    let mut expected = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "generation": 7, "queries": 0, "suspected": null,
         "services": [{
@@ -333,7 +333,7 @@ async fn the_status_has_the_objects_of_the_api() {
             "suspected": suspected,
             "backends": [{
                 "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0.15,
-                "override": overridden, "weight_override": null, "safe_at": "2023-11-14T22:13:20Z", "safe_in_seconds": 0,
+                "override": overridden, "weight_override": null, "safe_at": "2023-11-14T22:13:20Z",
                 "shares": [{ "family": "ipv4", "draw": "weights", "wanted": 1.0 }], "answers": 0,
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
@@ -344,6 +344,8 @@ async fn the_status_has_the_objects_of_the_api() {
             }],
         }],
     });
+    // One more member would be too deep for the macro.
+    expected["pools"][0]["backends"][0]["safe_in_seconds"] = 0.into();
     assert_eq!(shown, expected);
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Goal {
 
 /// How far a backend is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Progress {
+enum WaitProgress {
     Reached,
     /// Not yet, with the reason.
     Waiting(String),
@@ -59,9 +59,9 @@ pub(super) async fn wait(
         loop {
             let backend = ask(client, path).await?;
             let why = match progress(&backend, goal) {
-                Progress::Reached => break,
-                Progress::Never(why) => return Err(format!("{path}: {why}")),
-                Progress::Waiting(why) => why,
+                WaitProgress::Reached => break,
+                WaitProgress::Never(why) => return Err(format!("{path}: {why}")),
+                WaitProgress::Waiting(why) => why,
             };
             if Instant::now() > end {
                 return Err(format!("{path}: gave up after {}: {why}", Shown(limit)));
@@ -82,25 +82,25 @@ async fn ask(client: &AdminClient, BackendPath { pool, backend }: &BackendPath) 
     found.cloned().ok_or_else(|| format!("{} has no backend {pool}/{backend} any more", client.url))
 }
 
-fn progress(backend: &Value, goal: Goal) -> Progress {
+fn progress(backend: &Value, goal: Goal) -> WaitProgress {
     let is_answered = backend["effective_weight"].as_f64().is_some_and(|weight| weight > 0.0);
     let state = backend["override"]["state"].as_str();
     match (goal, backend["safe_in_seconds"].as_u64()) {
-        (Goal::Gone, _) if state.is_none() => Progress::Never("its override has ended meanwhile".into()),
-        (Goal::Gone, Some(0)) => Progress::Reached,
+        (Goal::Gone, _) if state.is_none() => WaitProgress::Never("its override has ended meanwhile".into()),
+        (Goal::Gone, Some(0)) => WaitProgress::Reached,
         (Goal::Gone, Some(seconds)) => {
             let left = Shown(Duration::from_secs(seconds));
-            Progress::Waiting(format!("clients may use its addresses for {left}"))
+            WaitProgress::Waiting(format!("clients may use its addresses for {left}"))
         }
-        (Goal::Gone, None) => {
-            Progress::Never("it is still in answers, because no other address is left; do not stop it".into())
-        }
-        (Goal::Answered, _) if is_answered => Progress::Reached,
+        (Goal::Gone, None) => WaitProgress::Never(
+            "it is still in answers, because no other address is left; do not stop it".into(),
+        ),
+        (Goal::Answered, _) if is_answered => WaitProgress::Reached,
         (Goal::Answered, _) => match state {
             Some(state) if state != Override::Up.as_str() => {
-                Progress::Never(format!("another override, {state}, keeps it out of answers"))
+                WaitProgress::Never(format!("another override, {state}, keeps it out of answers"))
             }
-            _ => Progress::Waiting(format!("not in answers yet: {}", standings(backend))),
+            _ => WaitProgress::Waiting(format!("not in answers yet: {}", standings(backend))),
         },
     }
 }
@@ -151,14 +151,14 @@ mod tests {
 
     #[test]
     fn the_server_says_when_the_goal_is_reached() {
-        let waiting = |text: &str| Progress::Waiting(text.into());
-        let never = |text: &str| Progress::Never(text.into());
+        let waiting = |text: &str| WaitProgress::Waiting(text.into());
+        let never = |text: &str| WaitProgress::Never(text.into());
         let drain = json!({ "state": "drain" });
         let address = json!({
             "address": "192.0.2.1", "state": "unhealthy", "checks": [{ "last": { "detail": "refused" } }],
         });
         for (backend, goal, expected) in [
-            (json!({ "override": drain, "safe_in_seconds": 0 }), Goal::Gone, Progress::Reached),
+            (json!({ "override": drain, "safe_in_seconds": 0 }), Goal::Gone, WaitProgress::Reached),
             (
                 json!({ "override": drain, "safe_in_seconds": 20 }),
                 Goal::Gone,
@@ -170,7 +170,7 @@ mod tests {
                 never("it is still in answers, because no other address is left; do not stop it"),
             ),
             (json!({ "override": null }), Goal::Gone, never("its override has ended meanwhile")),
-            (json!({ "override": null, "effective_weight": 0.15 }), Goal::Answered, Progress::Reached),
+            (json!({ "override": null, "effective_weight": 0.15 }), Goal::Answered, WaitProgress::Reached),
             (
                 json!({ "override": null, "effective_weight": 0, "addresses": [address] }),
                 Goal::Answered,
