@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::guide::Guide;
 use crate::hosts::{PORT, add_addresses, write_ssh, write_web_server};
 use crate::namespace;
-use crate::support::{Process, program, wait_for};
+use crate::support::{Process, wait_for};
 
 /// The hosts of the guide.
 const GATEWAYS: [(&str, &str); 5] = [
