@@ -12,6 +12,7 @@
 //! configured address. Decisions about health, answers and configuration do not belong here.
 
 mod descriptors;
+mod systemd;
 
 use std::io;
 use std::net::SocketAddr;
@@ -277,6 +278,7 @@ impl Server {
         for address in &self.dns {
             info!(%address, "DNS is answered over UDP and TCP");
         }
+        systemd::tell(systemd::READY);
         Ok(())
     }
 
@@ -296,6 +298,7 @@ impl Server {
 
     /// Finishes requests in flight and stops, within seconds.
     pub async fn stop(self) {
+        systemd::tell(systemd::STOPPING);
         self.serving.send_replace(false);
         if let Some(listeners) = self.listeners {
             listeners.stop().await;

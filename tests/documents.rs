@@ -5,9 +5,10 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "docs/ARCHITECTURE.md",
+    "docs/INSTALL.md",
     "docs/OPERATIONS.md",
     "docs/RUNBOOK.md",
     "docs/SIZING.md",

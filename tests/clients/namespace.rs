@@ -1,5 +1,7 @@
 //! Runs a test in its own namespaces: a network with only loopback, mounts, and processes.
 
+#![allow(dead_code, reason = "each test program uses only a part of this")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -8,16 +10,25 @@ use crate::support::program;
 /// Set in the process inside the namespaces.
 const INSIDE: &str = "STEERD_INSIDE_A_NAMESPACE";
 
-/// Runs `body` inside. The process starts itself again for this one test; `name` is the test's full
-/// name.
+/// Runs `body` inside, where root is the only user. The process starts itself again for this one test; `name` is the
+/// test's full name.
 pub(crate) fn run(name: &str, body: impl FnOnce()) {
+    enter(name, &["--map-root-user"], body);
+}
+
+/// As [`run`], with other users: not as root, that takes `newuidmap` and a range of ids in `/etc/subuid`.
+pub(crate) fn run_with_users(name: &str, body: impl FnOnce()) {
+    enter(name, &["--map-root-user", "--map-auto"], body);
+}
+
+fn enter(name: &str, users: &[&str], body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         set_up();
         return body();
     }
     let mut command = Command::new(program("unshare"));
     if !is_root() {
-        command.args(["--user", "--map-root-user"]);
+        command.arg("--user").args(users);
     }
     // With a process namespace, nothing that the test starts can outlive it.
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL"]);

@@ -1,0 +1,216 @@
+//! The Debian package: installed, run, reloaded, upgraded under load, removed and purged.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::root::Root;
+use crate::support::client::Client;
+use crate::support::message::{A, Query, wire};
+use crate::support::traffic::Sent;
+use crate::support::{Process, STEERD, dig, program, wait_for};
+use crate::{namespace, output, source};
+
+/// The server of the example in the package.
+const DNS: &str = "127.0.0.1:5300";
+
+fn dns() -> SocketAddr {
+    DNS.parse().unwrap()
+}
+
+/// Builds the package from the program under test.
+pub(crate) fn build(directory: &TempDir, version: &str) -> PathBuf {
+    let built = output(
+        Command::new(program("bash"))
+            .arg(source("packaging/deb"))
+            .args(["--version", version, "--to"])
+            .arg(directory.path())
+            .arg(STEERD),
+    );
+    PathBuf::from(built.trim())
+}
+
+/// Installs or upgrades to a package.
+fn install(root: &Root, package: &std::path::Path) -> String {
+    root.copy(package, "/tmp/steerd.deb");
+    root.run(&["dpkg", "--install", "/tmp/steerd.deb"])
+}
+
+/// Starts the service as its unit says: its user, its capability and its command.
+fn start(root: &Root) -> Process {
+    let unit = root.read("/usr/lib/systemd/system/steerd.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    assert_eq!(value("AmbientCapabilities"), "CAP_NET_BIND_SERVICE");
+    let mut line = vec![
+        "setpriv",
+        "--reuid",
+        value("User"),
+        "--regid",
+        value("Group"),
+        "--clear-groups",
+        "--no-new-privs",
+    ];
+    line.extend([
+        "--inh-caps=-all,+net_bind_service",
+        "--ambient-caps=-all,+net_bind_service",
+        "--bounding-set=-all,+net_bind_service",
+    ]);
+    line.extend(value("ExecStart").split(' '));
+    let mut process = Process::start(&mut root.command(&line));
+    wait_for("DNS is answered", || {
+        assert!(process.is_running(), "steerd ended: {:?}", process.said(""));
+        process.said("DNS is answered").pop()
+    });
+    process
+}
+
+fn stop(mut process: Process) {
+    process.signal("TERM");
+    assert_eq!(process.ended(), Some(0));
+}
+
+fn answers(name: &str) -> Vec<String> {
+    dig(dns(), &Sent::default(), &[name])
+}
+
+/// Paths in the system that have the name of the package, except for those that dpkg keeps about it.
+fn traces(root: &Root) -> BTreeSet<String> {
+    let found = root.run(&["find", "/", "-xdev", "-iname", "*steerd*"]);
+    found
+        .lines()
+        .filter(|path| !path.starts_with("/tmp/") && !path.starts_with("/var/lib/dpkg/"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn it_is_installed_run_upgraded_removed_and_purged() {
+    namespace::run_with_users("debian::it_is_installed_run_upgraded_removed_and_purged", || {
+        let directory = TempDir::new().unwrap();
+        let (old, new) = (build(&directory, "0.1.0-1"), build(&directory, "0.1.0-2"));
+        let root = Root::debian();
+        assert_eq!(traces(&root), BTreeSet::new());
+
+        // Installed: the user, the state directory, the service, the documents, a configuration that is right.
+        let told = install(&root, &old);
+        assert!(!told.contains("warning"), "{told}");
+        assert_eq!(root.run(&["stat", "-c", "%U:%G %a", "/var/lib/steerd"]), "steerd:steerd 750\n");
+        assert_eq!(root.run(&["stat", "-c", "%U:%G %a", "/etc/steerd/steerd.toml"]), "root:root 644\n");
+        assert!(root.path("/etc/systemd/system/multi-user.target.wants/steerd.service").is_symlink());
+        for path in [
+            "/usr/share/bash-completion/completions/steerd",
+            "/usr/share/zsh/vendor-completions/_steerd",
+            "/usr/share/fish/vendor_completions.d/steerd.fish",
+            "/usr/share/man/man1/steerd.1.gz",
+            "/usr/share/man/man1/steerd-status.1.gz",
+            "/usr/share/doc/steerd/copyright",
+            "/usr/share/doc/steerd/changelog.gz",
+            "/usr/share/doc/steerd/docs/INSTALL.md",
+            "/usr/share/doc/steerd/config/example.toml",
+            "/usr/share/doc/steerd/examples/clients/README.md",
+        ] {
+            assert!(root.path(path).exists(), "{path}");
+        }
+        assert_eq!(
+            root.run(&["dpkg", "--verify", "steerd"]),
+            "",
+            "every file has the checksum that the package names"
+        );
+        let checked = root.command(&["steerd", "check"]).output().unwrap();
+        assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+        let verified =
+            root.command(&["systemd-analyze", "--man=no", "verify", "steerd.service"]).output().unwrap();
+        assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
+
+        // It answers, and takes a changed configuration.
+        let running = start(&root);
+        assert_eq!(answers("www.steerd.test"), ["127.0.0.1"]);
+        let config = root.path("/etc/steerd/steerd.toml");
+        let mine = root
+            .read("/etc/steerd/steerd.toml")
+            .replace("address = \"127.0.0.1\"", "address = \"127.0.0.9\"");
+        std::fs::write(&config, &mine).unwrap();
+        let told = root.run(&["steerd", "reload"]);
+        assert!(told.starts_with("reloaded"), "{told}");
+        assert_eq!(answers("www.steerd.test"), ["127.0.0.9"]);
+        root.run(&["steerd", "weight", "web/web1", "50%", "--reason", "upgrade"]);
+
+        // Upgraded under load: dpkg itself loses nothing, the restart loses queries only while no server runs.
+        let running = upgrade_under_load(&root, &new, running);
+        assert_eq!(root.run(&["dpkg-query", "-W", "-f", "${Version}", "steerd"]), "0.1.0-2");
+        assert_eq!(root.read("/etc/steerd/steerd.toml"), mine, "the edited configuration stays");
+        assert!(
+            root.run(&["steerd", "status", "web"]).contains("upgrade"),
+            "the override is kept over the restart"
+        );
+        assert_eq!(answers("www.steerd.test"), ["127.0.0.9"]);
+        stop(running);
+
+        // Removed: the configuration, the state and the user stay; a package that comes back takes them up.
+        root.run(&["dpkg", "--remove", "steerd"]);
+        assert!(!root.path("/usr/bin/steerd").exists());
+        assert_eq!(root.read("/etc/steerd/steerd.toml"), mine);
+        assert!(root.path("/var/lib/steerd/health.json").exists());
+        let enabled = root.path("/etc/systemd/system/multi-user.target.wants/steerd.service");
+        install(&root, &new);
+        assert!(enabled.is_symlink());
+        stop(start(&root));
+        assert_eq!(root.read("/etc/steerd/steerd.toml"), mine);
+
+        // Purged: nothing stays but the user.
+        root.run(&["dpkg", "--purge", "steerd"]);
+        assert_eq!(traces(&root), BTreeSet::new());
+        assert!(!enabled.is_symlink());
+        let user = root.run(&["id", "steerd"]);
+        assert!(user.contains("(steerd)"), "{user}");
+    });
+}
+
+/// Upgrades while queries are sent, restarts the service as systemd would, and returns it.
+fn upgrade_under_load(root: &Root, package: &std::path::Path, running: Process) -> Process {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let client = Client::of(dns());
+            let query = Query::plain(wire("www.steerd.test"), A);
+            let (mut answered, mut unanswered) = (0_u32, Vec::new());
+            for id in (0..=u16::MAX).cycle() {
+                let sent = Instant::now();
+                match client.try_ask(&query, id) {
+                    Some(_) => answered += 1,
+                    None => unanswered.push(sent),
+                }
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                // While no server runs, the kernel refuses at once.
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            (answered, unanswered)
+        });
+        install(root, package);
+        let stopping = Instant::now();
+        stop(running);
+        let again = start(root);
+        let back = Instant::now();
+        done.store(true, Ordering::Relaxed);
+        let (answered, unanswered) = load.join().unwrap();
+        println!(
+            "upgrade: {answered} answered, {} lost, {:?} from stop to start",
+            unanswered.len(),
+            back - stopping
+        );
+        assert!(answered > 100, "{answered}");
+        for lost in unanswered {
+            assert!((stopping..=back).contains(&lost), "a query was lost while a server ran");
+        }
+        assert!(back - stopping < Duration::from_secs(10));
+        again
+    })
+}
