@@ -1,9 +1,9 @@
-//! `POST /api/v1/reload`: the result of a reload, or every fault of the configuration.
+//! `POST /api/v1/reload`: the result of a reload or of its rehearsal, or every fault of the configuration.
 
 use std::path::PathBuf;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,7 @@ struct ReloadBody {
 pub(super) async fn reload(
     State(sources): State<Sources>,
     Asker(by): Asker,
+    RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
@@ -69,7 +70,15 @@ pub(super) async fn reload(
             &error,
         )
     })?;
-    match sources.reload.reload(by, wanted.file).await {
+    let outcome = match query.as_deref() {
+        None | Some("" | "dry_run=false") => sources.reload.reload(by, wanted.file).await,
+        Some("dry_run=true") => sources.reload.rehearse(by, wanted.file).await,
+        Some(_) => {
+            let detail = "the query must be empty, or `dry_run=true`";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+    };
+    match outcome {
         Ok(report) => Ok(json(&ReloadReply::from(&report))),
         Err(refusal) => Err(problem(&refusal)),
     }

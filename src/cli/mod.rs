@@ -38,6 +38,7 @@ use tracing::{error, subscriber, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::cli::reload::Purpose;
 use crate::config::{self, Setup};
 use crate::pool::Override;
 use crate::printable::{printable, printable_json};
@@ -121,6 +122,19 @@ SIGHUP also reloads; the result is then in the log.
 
 Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 2 usage.")]
     Reload {
+        #[command(flatten)]
+        server: servers::ServerArguments,
+        /// Show the changes, or every mistake, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the changes that a reload would make to a running server, and change nothing
+    #[command(after_help = "\
+Exit codes: 0 a reload would change nothing; 1 it would change something, or would be refused; 2 usage.")]
+    Diff {
         #[command(flatten)]
         server: servers::ServerArguments,
         /// Print the result as JSON
@@ -280,7 +294,9 @@ pub fn run() -> ExitCode {
         Command::Serve { config, log } => serve::run(&config.path(), &log),
         Command::Check { config, json } => check::run(&config.path(), json),
         Command::Probe { config, target, json } => probe::run(&config.path(), target.as_ref(), json),
-        Command::Reload { server, json } => reload::run(&server, json),
+        Command::Reload { server, dry_run: false, json } => reload::run(&server, Purpose::Reload, json),
+        Command::Reload { server, dry_run: true, json } => reload::run(&server, Purpose::DryRun, json),
+        Command::Diff { server, json } => reload::run(&server, Purpose::Diff, json),
         Command::Plan(planning) => plan::run(&planning),
         Command::Healthcheck(asked) => healthcheck::run(&asked),
         Command::Explain(asked) => explain::run(&asked),

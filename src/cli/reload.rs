@@ -1,4 +1,5 @@
-//! `steerd reload`: makes a running server read its configuration again, and shows the changes.
+//! `steerd reload`: makes a running server read its configuration again, and shows the changes. `steerd diff` only shows
+//! them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -24,25 +25,39 @@ const SECTIONS: [(&str, &str); 8] = [
     ("geo", "[geo] "),
 ];
 
-pub(super) fn run(server: &ServerArguments, json: bool) -> ExitCode {
+/// Makes the change, or shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Reload,
+    /// Succeeds if a reload would.
+    DryRun,
+    /// Succeeds if a reload would change nothing.
+    Diff,
+}
+
+pub(super) fn run(server: &ServerArguments, purpose: Purpose, json: bool) -> ExitCode {
+    let path = if purpose == Purpose::Reload { "/api/v1/reload" } else { "/api/v1/reload?dry_run=true" };
     let asked = server.own().map(|client| {
         let meant = client.file().map(|file| json!({ "file": file.to_string_lossy() }));
-        block_on(async move { client.request(Method::POST, "/api/v1/reload", meant.as_ref()).await })
+        block_on(async move { client.request(Method::POST, path, meant.as_ref()).await })
     });
     match asked {
         Ok(Some(Ok(report))) => {
             if json {
                 print_json(&format!("{report:#}"));
             } else {
-                print(&report_as_text(&report));
+                print(&report_as_text(&report, purpose));
             }
-            ExitCode::SUCCESS
+            let is_no = purpose == Purpose::Diff && report["changed"] != false;
+            if is_no { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Ok(Some(Err(error))) | Err(error) => {
             match &error {
                 ClientError::Refused { problem, .. } if json => print_json(&format!("{problem:#}")),
                 ClientError::Refused { problem, .. } => {
-                    complain(&(faults_as_text(problem) + &format!("not reloaded: {error}")));
+                    let what =
+                        if purpose == Purpose::Reload { "not reloaded" } else { "a reload would be refused" };
+                    complain(&(faults_as_text(problem) + &format!("{what}: {error}")));
                 }
                 _ => complain(&format!("error: {error}")),
             }
@@ -63,7 +78,7 @@ fn text(value: &Value) -> Cow<'_, str> {
 }
 
 /// The changes by kind, the changes that need a restart, then the warnings.
-fn report_as_text(report: &Value) -> String {
+fn report_as_text(report: &Value, purpose: Purpose) -> String {
     let mut lines = Vec::new();
     for (member, word) in SECTIONS {
         let section = &report[member];
@@ -77,12 +92,15 @@ fn report_as_text(report: &Value) -> String {
     let restart: Vec<String> =
         list(report, "restart_needed").iter().flat_map(|changed| changed_as_text("", changed)).collect();
     let generation = &report["generation"];
-    let mut told = match lines.as_slice() {
-        [] => format!("reloaded: nothing has changed (generation {generation})"),
-        lines => format!("reloaded (generation {generation}):\n{}", lines.join("\n")),
+    let mut told = match (lines.as_slice(), purpose) {
+        ([], Purpose::Reload) => format!("reloaded: nothing has changed (generation {generation})"),
+        (lines, Purpose::Reload) => format!("reloaded (generation {generation}):\n{}", lines.join("\n")),
+        ([], _) => format!("a reload would change nothing (generation {generation})"),
+        (lines, _) => format!("a reload would change (generation {generation}):\n{}", lines.join("\n")),
     };
     if !restart.is_empty() {
-        let _ = write!(told, "\nneeds a restart:\n{}", restart.join("\n"));
+        let needs = if purpose == Purpose::Reload { "needs" } else { "would need" };
+        let _ = write!(told, "\n{needs} a restart:\n{}", restart.join("\n"));
     }
     for warning in list(report, "warnings") {
         let _ = write!(told, "\n{}", fault_as_text("warning", warning));
@@ -138,7 +156,7 @@ mod tests {
             "warnings": [{ "file": "a.toml", "line": 3, "column": 5, "message": "odd", "hint": "fix it" }],
         });
         assert_eq!(
-            report_as_text(&report),
+            report_as_text(&report, Purpose::Reload),
             "reloaded (generation 8):
   pool new: added
   pool old: removed
@@ -154,9 +172,19 @@ warning: odd
   = help: fix it"
         );
         assert_eq!(
-            report_as_text(&json!({ "generation": 7 })),
+            report_as_text(&json!({ "generation": 7 }), Purpose::Reload),
             "reloaded: nothing has changed (generation 7)"
         );
+        assert_eq!(
+            report_as_text(&json!({ "generation": 7 }), Purpose::Diff),
+            "a reload would change nothing (generation 7)"
+        );
+        let report = json!({
+            "generation": 7, "pools": { "added": ["new"] },
+            "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }],
+        });
+        let expected = "a reload would change (generation 7):\n  pool new: added\nwould need a restart:\n  server.workers: 0 -> 3";
+        assert_eq!(report_as_text(&report, Purpose::DryRun), expected);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::fleet::consequences::of_service;
 use crate::fleet::overrides::rounded;
 use crate::fleet::pools::ON_THE_WAY;
 use crate::fleet::{
-    Consequence, FailoverRequest, Fleet, LostFailover, RememberedFailover, ServiceChanged, ServiceRefused,
+    Consequence, FailoverRequest, Fleet, NamedFailover, RememberedFailover, ServiceChanged, ServiceRefused,
     ServiceRequest, ServiceStatus,
 };
 use crate::name::Name;
@@ -262,7 +262,7 @@ impl Fleet {
         services: &[Service],
         pool_names: &[&str],
         asked_by: &str,
-    ) -> Vec<LostFailover> {
+    ) -> Vec<NamedFailover> {
         let earlier = std::mem::take(&mut self.failovers);
         if earlier.kept.is_empty() {
             return Vec::new();
@@ -290,7 +290,7 @@ impl Fleet {
                         asked_by,
                         "a failover has ended, the service or its pool is gone"
                     );
-                    lost.push(LostFailover {
+                    lost.push(NamedFailover {
                         service: service.into(),
                         pool: pool.into(),
                         reason: kept.reason,
@@ -301,6 +301,18 @@ impl Fleet {
         // The services are made with them.
         self.failovers.changed.clear();
         lost
+    }
+
+    /// All failovers, by name.
+    pub(super) fn named_failovers(&self) -> Vec<NamedFailover> {
+        let named = |(id, kept): (&ServiceId, &KeptFailover)| {
+            Some(NamedFailover {
+                service: self.table.service(*id)?.service.name.to_plain().into(),
+                pool: Arc::clone(&self.table.pool(kept.pool)?.name),
+                reason: kept.reason.clone(),
+            })
+        };
+        self.failovers.kept.iter().filter_map(named).collect()
     }
 
     /// Shows all times again, because the time of day has jumped.

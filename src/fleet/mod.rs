@@ -91,7 +91,7 @@ pub use memory::{
     RememberedTier,
 };
 pub use probing::{Due, Launch, ProbeRun, Running};
-pub use reload::{Configuration, LostFailover, LostOverride, NewConfiguration, Reloaded};
+pub use reload::{Configuration, NamedFailover, NamedOverride, NewConfiguration, Reloaded};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
 pub use request::{
     ChangeRefused, ChangeRequest, Consequence, FailbackRequest, FailoverRequest, Overridden, OverrideChange,

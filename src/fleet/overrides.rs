@@ -13,7 +13,7 @@ use crate::events::{Teller, tell};
 use crate::fleet::calendar::Stamp;
 use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::pools::{BackendState, PoolState};
-use crate::fleet::{Fleet, LostOverride, Overridden, OverrideRefused, OverrideRequest, RememberedOverride};
+use crate::fleet::{Fleet, NamedOverride, Overridden, OverrideRefused, OverrideRequest, RememberedOverride};
 use crate::pool::{Family, Override, OverrideKind, OverrideValue, PoolId};
 use crate::table::Table;
 
@@ -128,24 +128,26 @@ impl Fleet {
     }
 
     /// Records all overrides as ended, before a reload, and returns them for [`Self::lost_overrides`].
-    pub(super) fn let_go_of_overrides(&mut self) -> Vec<LostOverride> {
-        let mut all = Vec::new();
+    pub(super) fn let_go_of_overrides(&mut self) -> Vec<NamedOverride> {
         for place in self.overrides.places.clone() {
             self.note_no_override(place);
-            all.extend(self.named_override(place));
         }
-        all
+        self.named_overrides()
+    }
+
+    /// All overrides, by name.
+    pub(super) fn named_overrides(&self) -> Vec<NamedOverride> {
+        self.overrides.places.iter().filter_map(|place| self.named_override(*place)).collect()
     }
 
     /// Finds and tells the overrides whose backends are gone after the reload.
-    pub(super) fn lost_overrides(&self, before: Vec<LostOverride>, asked_by: &str) -> Vec<LostOverride> {
-        let places = self.overrides.places.iter();
-        let now = places.filter_map(|place| self.named_override(*place));
+    pub(super) fn lost_overrides(&self, before: Vec<NamedOverride>, asked_by: &str) -> Vec<NamedOverride> {
+        let now = self.named_overrides().into_iter();
         let now: HashSet<(Arc<str>, Arc<str>)> = now.map(|kept| (kept.pool, kept.backend)).collect();
         let is_lost =
-            |kept: &LostOverride| !now.contains(&(Arc::clone(&kept.pool), Arc::clone(&kept.backend)));
-        let lost: Vec<LostOverride> = before.into_iter().filter(is_lost).collect();
-        for LostOverride { pool, backend, value, .. } in &lost {
+            |kept: &NamedOverride| !now.contains(&(Arc::clone(&kept.pool), Arc::clone(&kept.backend)));
+        let lost: Vec<NamedOverride> = before.into_iter().filter(is_lost).collect();
+        for NamedOverride { pool, backend, value, .. } in &lost {
             let (pool, backend, [state, weight]) = (&**pool, &**backend, words(Some(*value)));
             tell!(
                 self.teller,
@@ -162,11 +164,11 @@ impl Fleet {
         lost
     }
 
-    fn named_override(&self, place: OverridePlace) -> Option<LostOverride> {
+    fn named_override(&self, place: OverridePlace) -> Option<NamedOverride> {
         let (id, backend, _) = place;
         let series = &self.pools.get(id)?.series;
         let kept = self.overridden(place)?;
-        Some(LostOverride {
+        Some(NamedOverride {
             pool: Arc::clone(series.name()),
             backend: Arc::clone(series.backend_name(backend)?),
             value: kept.value,

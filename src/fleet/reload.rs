@@ -36,6 +36,10 @@ pub struct Configuration {
     pub table: Arc<Table>,
     /// Indexed by `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
+    /// The overrides in force, by name.
+    pub overrides: Vec<NamedOverride>,
+    /// The failovers in force, by name.
+    pub failovers: Vec<NamedFailover>,
 }
 
 #[cfg(test)]
@@ -46,7 +50,8 @@ impl Configuration {
         let (settings, catalog) = (Arc::new(served.settings), Arc::new(served.catalog));
         let rng = SmallRng::seed_from_u64(generation);
         let table = Table::new(generation, settings, catalog, Arc::new(services), [], rng);
-        Self { table: Arc::new(table), pools: served.pools.into_iter().map(Arc::new).collect() }
+        let pools = served.pools.into_iter().map(Arc::new).collect();
+        Self { table: Arc::new(table), pools, overrides: Vec::new(), failovers: Vec::new() }
     }
 }
 
@@ -88,14 +93,14 @@ pub struct Reloaded {
     /// The generation of the table that contains it.
     pub generation: u64,
     /// Overrides that ended because their backends are gone.
-    pub lost: Vec<LostOverride>,
+    pub lost: Vec<NamedOverride>,
     /// Failovers that ended because their services or pools are gone.
-    pub lost_failovers: Vec<LostFailover>,
+    pub lost_failovers: Vec<NamedFailover>,
 }
 
-/// A failover that has ended because its service is gone, or no longer has its pool.
+/// A failover by hand, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostFailover {
+pub struct NamedFailover {
     /// The service's name.
     pub service: Arc<str>,
     /// The pool's name.
@@ -104,9 +109,9 @@ pub struct LostFailover {
     pub reason: Option<String>,
 }
 
-/// An override that has ended because its backend is gone.
+/// An override, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostOverride {
+pub struct NamedOverride {
     /// The pool's name.
     pub pool: Arc<str>,
     /// The backend's name.
@@ -156,7 +161,8 @@ impl Fleet {
     #[must_use]
     pub fn configuration(&self) -> Configuration {
         let pools = self.pools.0.iter().map(|pool| Arc::clone(&pool.setup)).collect();
-        Configuration { table: Arc::clone(&self.table), pools }
+        let (overrides, failovers) = (self.named_overrides(), self.named_failovers());
+        Configuration { table: Arc::clone(&self.table), pools, overrides, failovers }
     }
 
     /// Switches to another configuration, and builds its table. `rng` spreads the first probes of new targets.

@@ -50,6 +50,7 @@ use crate::state::{LockError, StateDirectory};
 use crate::zone::Catalog;
 
 use files::WatchedFiles;
+use named::Difference;
 use swap::{NotReloaded, swap};
 
 pub use named::Change;
@@ -190,6 +191,8 @@ struct ReloadRequest {
     by: String,
     /// The file that the client named; `None` for the running one.
     meant: Option<PathBuf>,
+    /// Whether to report the changes without making them.
+    is_dry_run: bool,
     reply: oneshot::Sender<Result<ReloadReport, ReloadRefusal>>,
 }
 
@@ -219,8 +222,27 @@ impl ReloadHandle {
     /// # Errors
     /// The reason, if nothing has changed.
     pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
+        self.request(by, meant, false).await
+    }
+
+    /// Loads the configuration as a reload would, and reports the changes without making them. A `state_dir` that has
+    /// changed is not locked, so the reload may still be refused because of it.
+    ///
+    /// # Errors
+    /// The reason, if a reload would be refused.
+    pub async fn rehearse(&self, by: String, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
+        self.request(by, meant, true).await
+    }
+
+    async fn request(
+        &self,
+        by: String,
+        meant: Option<PathBuf>,
+        is_dry_run: bool,
+    ) -> Result<ReloadReport, ReloadRefusal> {
         let (reply, outcome) = oneshot::channel();
-        self.requests.send(ReloadRequest { by, meant, reply }).await.map_err(|_| ReloadRefusal::Ending)?;
+        let request = ReloadRequest { by, meant, is_dry_run, reply };
+        self.requests.send(request).await.map_err(|_| ReloadRefusal::Ending)?;
         outcome.await.unwrap_or(Err(ReloadRefusal::Ending))
     }
 
@@ -245,9 +267,13 @@ impl Reloader {
         loop {
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(ReloadRequest { by, meant, mut reply }) = request else { return };
+                    let Some(ReloadRequest { by, meant, is_dry_run, mut reply }) = request else { return };
                     if !reply.is_closed() {
-                        let outcome = self.reload(&by, meant, reply.closed()).await;
+                        let outcome = if is_dry_run {
+                            self.rehearse(meant, reply.closed()).await
+                        } else {
+                            self.reload(&by, meant, reply.closed()).await
+                        };
                         // The client may have disconnected; the configuration is in force in any case.
                         let _ = reply.send(outcome);
                     }
@@ -309,11 +335,7 @@ impl Reloader {
             }
         };
         let warnings = setup.warnings;
-        let difference =
-            swap(&self.reach.checker, setup.served, asked_by).await.map_err(|refusal| match refusal {
-                NotReloaded::Ended => ReloadRefusal::Ending,
-                NotReloaded::BrokeOff => ReloadRefusal::BrokeOff,
-            })?;
+        let difference = swap(&self.reach.checker, setup.served, asked_by).await?;
 
         self.watched = WatchedFiles::new(wanted.rule_files.clone(), &self.reach.metrics);
         self.reach.notify.look();
@@ -323,25 +345,59 @@ impl Reloader {
             // This releases the lock of the previous directory.
             self.reach.state_dir.send_replace(place);
         }
-        let restart_needed = difference::restart_needed(&self.running, &wanted);
-        let new_warnings = not_told(&warnings, &self.running.warnings);
-        let report = ReloadReport {
+        let report = self.report(&wanted, difference, warnings, began);
+        self.running = difference::without_restart(&self.running, wanted);
+        Ok(report)
+    }
+
+    /// The report of a reload that changes nothing.
+    async fn rehearse(
+        &self,
+        meant: Option<PathBuf>,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<ReloadReport, ReloadRefusal> {
+        let began = Instant::now();
+        let file = self.file.clone().ok_or(ReloadRefusal::NoFile)?;
+        let before = Arc::clone(&self.reach.checker.published.load().catalog);
+        let setup = load(file, meant, before, unwanted).await?;
+        let wanted = Configured::of(&setup);
+        let difference = swap::rehearse(&self.reach.checker, setup.served).await?;
+        Ok(self.report(&wanted, difference, setup.warnings, began))
+    }
+
+    fn report(
+        &self,
+        wanted: &Configured,
+        difference: Difference,
+        warnings: ConfigFaults,
+        began: Instant,
+    ) -> ReloadReport {
+        let running = &self.running;
+        let new_warnings = not_told(&warnings, &running.warnings);
+        ReloadReport {
             generation: difference.generation,
             took: began.elapsed(),
             pools: difference.pools,
             services: difference.services,
-            zones: difference::with_transfers(difference.zones, &self.running, &wanted),
+            zones: difference::with_transfers(difference.zones, running, wanted),
             overrides: difference.overrides,
-            keys: difference::keys(&self.running, &wanted),
-            server: difference::server(&self.running, &wanted),
-            admin: difference::admin(&self.running, &wanted),
-            geo: difference::geo(&self.running, &wanted),
-            restart_needed,
+            keys: difference::keys(running, wanted),
+            server: difference::server(running, wanted),
+            admin: difference::admin(running, wanted),
+            geo: difference::geo(running, wanted),
+            restart_needed: difference::restart_needed(running, wanted),
             warnings,
             new_warnings,
-        };
-        self.running = difference::without_restart(&self.running, wanted);
-        Ok(report)
+        }
+    }
+}
+
+impl From<NotReloaded> for ReloadRefusal {
+    fn from(refusal: NotReloaded) -> Self {
+        match refusal {
+            NotReloaded::Ended => Self::Ending,
+            NotReloaded::BrokeOff => Self::BrokeOff,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::check::{
     TcpProbe, Timing, TlsProbe, TlsSettings, Version,
 };
 use crate::duration::Shown;
-use crate::fleet::{LostFailover, LostOverride, Reloaded};
+use crate::fleet::{NamedFailover, NamedOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
 use crate::rules::{Conditions, RuleTable, RuleTableId};
@@ -120,7 +120,7 @@ fn numbers_of_tables<'s>(services: &[&'s Service]) -> HashMap<&'s Name, RuleTabl
 impl Difference {
     /// Adds the result of the reload to the difference.
     pub(super) fn with(self, Reloaded { generation, lost, lost_failovers }: Reloaded) -> Self {
-        let change = |LostOverride { pool, backend, value, reason }: LostOverride| {
+        let change = |NamedOverride { pool, backend, value, reason }: NamedOverride| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
             let what = match value.kind() {
                 OverrideKind::State => "",
@@ -129,7 +129,7 @@ impl Difference {
             let detail = format!("{what}{value}{reason} has ended, because the backend is gone");
             Change::Changed(format!("{pool}/{backend}"), vec![detail])
         };
-        let of_service = |LostFailover { service, pool, reason }: LostFailover| {
+        let of_service = |NamedFailover { service, pool, reason }: NamedFailover| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
             let detail =
                 format!("failover to {pool}{reason} has ended, because the service no longer has the pool");

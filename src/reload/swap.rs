@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::check::PoolSetup;
 use crate::checker::{CheckerCommand, CheckerHandle};
-use crate::fleet::{Configuration, NewConfiguration, Reloaded};
+use crate::fleet::{Configuration, NamedFailover, NamedOverride, NewConfiguration, Reloaded};
 use crate::reload::named::{Compared, Difference, difference};
 use crate::served::Served;
 use crate::service::Service;
@@ -43,14 +43,7 @@ pub(super) async fn swap(
     served: Served,
     by: &str,
 ) -> Result<Difference, NotReloaded> {
-    let running = ask(checker, CheckerCommand::Configuration).await?;
-    let by = by.to_owned();
-    let compare = move || {
-        let (wanted, difference) = compare(&running, served, by);
-        (running, wanted, difference)
-    };
-    let compared = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
-    let (running, wanted, difference) = compared;
+    let (running, wanted, difference) = compared(checker, served, by).await?;
     let reloaded = if difference.is_empty() {
         Reloaded { generation: running.table.generation, lost: Vec::new(), lost_failovers: Vec::new() }
     } else {
@@ -58,6 +51,55 @@ pub(super) async fn swap(
     };
     spawn_blocking(move || drop(running));
     Ok(difference.with(reloaded))
+}
+
+/// The differences that [`swap`] would make. Changes nothing.
+///
+/// # Errors
+/// Why they are not known.
+pub(super) async fn rehearse(checker: &CheckerHandle, served: Served) -> Result<Difference, NotReloaded> {
+    let (running, wanted, difference) = compared(checker, served, "a dry run").await?;
+    let generation = running.table.generation;
+    let compare = move || {
+        let lost = lost(&running, &wanted);
+        drop((running, wanted));
+        lost
+    };
+    let (lost, lost_failovers) = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
+    Ok(difference.with(Reloaded { generation, lost, lost_failovers }))
+}
+
+/// Compares a configuration with the running one.
+async fn compared(
+    checker: &CheckerHandle,
+    served: Served,
+    by: &str,
+) -> Result<(Configuration, NewConfiguration, Difference), NotReloaded> {
+    let running = ask(checker, CheckerCommand::Configuration).await?;
+    let by = by.to_owned();
+    let compare = move || {
+        let (wanted, difference) = compare(&running, served, by);
+        (running, wanted, difference)
+    };
+    spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)
+}
+
+/// The overrides and failovers that would end because their backends, services or pools are gone.
+fn lost(running: &Configuration, wanted: &NewConfiguration) -> (Vec<NamedOverride>, Vec<NamedFailover>) {
+    let pools: HashMap<&str, &PoolSetup> =
+        wanted.pools.iter().map(|setup| (setup.pool.name.as_str(), &**setup)).collect();
+    let has_backend = |kept: &NamedOverride| {
+        let setup = pools.get(&*kept.pool);
+        setup.is_some_and(|setup| setup.pool.backends.iter().any(|backend| *backend.name == *kept.backend))
+    };
+    let has_pool = |kept: &NamedFailover| {
+        let service = wanted.services.iter().find(|service| service.name.to_plain() == *kept.service);
+        let mut pools = service.map(Service::pools).unwrap_or_default().into_iter();
+        pools.any(|id| wanted.pools.get(id.index()).is_some_and(|setup| *setup.pool.name == *kept.pool))
+    };
+    let overrides = running.overrides.iter().filter(|kept| !has_backend(kept)).cloned();
+    let failovers = running.failovers.iter().filter(|kept| !has_pool(kept)).cloned();
+    (overrides.collect(), failovers.collect())
 }
 
 pub(super) async fn ask<T>(

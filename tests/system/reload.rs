@@ -48,11 +48,15 @@ fn start(config: &str) -> Steerd {
     Steerd::start(config, &files)
 }
 
-/// Reloads through the API; returns the report.
+/// Reloads through the API; returns the report. A dry run before it must have told the same changes.
 fn reload(server: &Steerd, config: &str, admin: &str) -> Value {
     server.configure(config, admin);
+    let (status, mut rehearsed) = server.request("POST", "/api/v1/reload?dry_run=true", "");
+    assert_eq!(status, 200, "{config}\n{rehearsed:#}");
     let (status, report) = server.request("POST", "/api/v1/reload", "");
     assert_eq!(status, 200, "{config}\n{report:#}");
+    rehearsed["generation"] = report["generation"].clone();
+    assert_eq!(rehearsed, report, "{config}");
     report
 }
 
@@ -541,6 +545,12 @@ fn command(server: &Steerd, arguments: &[&str]) -> Output {
 fn the_command_shows_the_difference_or_the_faults() {
     let server = start(REST);
     server.configure(&format!("nsid = \"a\"\nworkers = 3\n{}", REST.replace("192.0.2.11", "192.0.2.12")), "");
+    for (arguments, code) in [(&["diff"][..], 1), (&["reload", "--dry-run"], 0), (&["diff", "--json"], 1)] {
+        let output = command(&server, arguments);
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{shown}");
+        assert!(shown.contains("192.0.2.12"), "{shown}");
+    }
     let output = command(&server, &["reload"]);
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{shown}");
@@ -552,6 +562,9 @@ fn the_command_shows_the_difference_or_the_faults() {
     assert_eq!((output.status.code(), &report["pools"]["changed"]), (Some(0), &json!([])));
 
     server.configure(&format!("workrs = 3\n{REST}"), "");
+    let output = command(&server, &["diff"]);
+    let shown = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && shown.contains("a reload would be refused: "), "{shown}");
     let output = command(&server, &["reload"]);
     let shown = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));

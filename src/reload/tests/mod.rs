@@ -290,10 +290,14 @@ async fn every_key_is_told_and_in_force() {
         let fixture = Fixture::start(&before);
         fixture.reload(&before).await.unwrap();
         let was = fixture.in_force();
+        fixture.write(&after);
+        let rehearsed = fixture.handle.rehearse("a test".into(), None).await.unwrap();
+        assert_eq!(fixture.in_force(), was, "a dry run changes nothing:\n{after}");
         let report = fixture.reload(&after).await.unwrap_or_else(|refusal| panic!("{after}\n{refusal:?}"));
         let directory = format!("{}/", fixture.directory.path().display());
         let lines: Vec<String> = told(&report).iter().map(|line| line.replace(&directory, "")).collect();
         assert_eq!(lines, expected, "{before} ->\n{after}");
+        assert_eq!(told(&rehearsed), told(&report), "a dry run tells the same:\n{after}");
         let only_later = lines[0].contains("restart") || lines[0].contains("next start");
         assert_eq!(fixture.in_force() == was, only_later, "{before} ->\n{after}\n{was:?}");
 
@@ -398,7 +402,12 @@ async fn a_load_whose_client_leaves_is_given_up_on_and_holds_up_no_other() {
     let zone = fixture.directory.path().join("zone");
     std::fs::write(&zone, long_zone()).unwrap();
     let (reply, outcome) = oneshot::channel();
-    fixture.handle.requests.send(ReloadRequest { by: "a test".into(), meant: None, reply }).await.unwrap();
+    fixture
+        .handle
+        .requests
+        .send(ReloadRequest { by: "a test".into(), meant: None, is_dry_run: false, reply })
+        .await
+        .unwrap();
     eventually("its turn has come", || fixture.handle.requests.capacity() == REQUESTS).await;
     drop(outcome);
     std::fs::write(&zone, ZONE).unwrap();
