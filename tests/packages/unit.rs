@@ -164,11 +164,12 @@ fn systemd_is_told_when_dns_is_answered_and_when_steerd_stops() {
         (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{name}")),
     ] {
         std::fs::write(directory.path().join("zone"), ZONE).unwrap();
-        let port = free_port("127.0.0.1");
+        let (port, admin) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
         let config = directory.path().join("steerd.toml");
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nstartup_wait = \"300ms\"\n\
+            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nstartup_wait = \"1s\"\n\
+             [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
              [zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.web]\ncheck = \"http://:{}/\"\n\
              backends = [\"127.0.0.1\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
             silent.local_addr().unwrap().port()
@@ -179,6 +180,11 @@ fn systemd_is_told_when_dns_is_answered_and_when_steerd_stops() {
             Command::new(STEERD).args(["serve", "-c"]).arg(&config).env("NOTIFY_SOCKET", &environment),
         );
         assert_eq!(told(&socket), "READY=1");
+        assert_eq!(
+            http_get(([127, 0, 0, 1], admin).into(), "/readyz").0,
+            200,
+            "it waits for the outcomes first"
+        );
         let server = format!("127.0.0.1:{port}").parse().unwrap();
         assert_eq!(dig(server, &Sent::default(), &["www.lb.example.test"]), ["127.0.0.1"]);
         process.signal("TERM");
