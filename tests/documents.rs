@@ -5,10 +5,11 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/INSTALL.md",
+    "docs/MIGRATION.md",
     "docs/OPERATIONS.md",
     "docs/RUNBOOK.md",
     "docs/SIZING.md",

@@ -12,6 +12,7 @@ mod demo;
 mod events;
 mod explain;
 mod healthcheck;
+mod import;
 mod init;
 mod log;
 mod manual;
@@ -152,6 +153,17 @@ docs/SIZING.md explains the figures.
 
 Exit codes: 0 printed; 1 it failed; 2 usage.")]
     Plan(plan::Planning),
+    /// Translate a configuration of gdnsd or Route 53 into TOML and zone files, and list what cannot be carried over
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  steerd import gdnsd /etc/gdnsd/config --out new
+  steerd import route53 records.json --health-checks checks.json --out new
+
+Exit codes: 0 written, and valid for `steerd check`; 1 it failed; 2 usage."
+    )]
+    Import(import::Import),
     /// Tell whether this instance should be announced: for containers, load balancers and BGP daemons
     #[command(after_help = "\
 Examples:
@@ -298,6 +310,7 @@ pub fn run() -> ExitCode {
         Command::Reload { server, dry_run: true, json } => reload::run(&server, Purpose::DryRun, json),
         Command::Diff { server, json } => reload::run(&server, Purpose::Diff, json),
         Command::Plan(planning) => plan::run(&planning),
+        Command::Import(import) => import::run(&import),
         Command::Healthcheck(asked) => healthcheck::run(&asked),
         Command::Explain(asked) => explain::run(&asked),
         Command::Drain(said) => overrides::set(Override::Drain, &said),

@@ -12,6 +12,7 @@ mod failover;
 mod harness;
 mod healthcheck;
 mod hostile;
+mod import;
 mod init;
 mod memory;
 mod names;
