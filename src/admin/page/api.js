@@ -43,13 +43,13 @@ export async function send(path, { method = "GET", body, headers = {}, signal } 
   return response;
 }
 
-/// The JSON of a reply. If the token is missing or wrong, asks for it and tries again; `quiet` leaves that to the caller.
+/// The JSON of a reply, or its text. If the token is missing or wrong, asks for it and tries again; `quiet` leaves that to the caller.
 export async function request(path, options = {}) {
   for (;;) {
     const signal = AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(options.signal ? [options.signal] : [])]);
     try {
       const response = await send(path, { ...options, signal });
-      return await response.json();
+      return options.asText ? await response.text() : await response.json();
     } catch (error) {
       if (error.status !== 401 || options.quiet) throw error;
       await askForToken(error);

@@ -2,6 +2,7 @@
 
 import { Detail } from "./detail.js";
 import { h, setAttribute, setHidden, setProperty, setText } from "./dom.js";
+import { draw, watch } from "./later.js";
 import { backendId, backendSince, certificateOf, ofBackend, shownCheck } from "./model.js";
 import { Timeline } from "./timeline.js";
 import { clock, fullTime, lasting, length, milliseconds, parseTime, percent, roughly } from "./words.js";
@@ -26,7 +27,7 @@ export class BackendRow {
     this.weight = cell("Weight");
     this.weight.classList.add("figure");
     this.drain = h("button", { type: "button", class: "quiet" });
-    const more = h("button", { type: "button", class: "quiet", "data-action": "more", "aria-label": `Change ${of}` }, "More…");
+    const more = h("button", { type: "button", class: "quiet", "data-action": "more", "aria-label": `Change ${of}` }, "Change…");
     this.node = h("tr", { role: "row", id: this.id, "data-backend": backend.name, tabindex: "-1" },
       h("th", { scope: "row", role: "rowheader", "data-label": "Backend" }, this.name, this.addresses),
       cell("State", this.state, this.since, this.notes),
@@ -41,10 +42,18 @@ export class BackendRow {
   }
 
   update(backend, context) {
+    const isFirst = this.last === undefined;
     this.last = [backend, context];
+    draw(this);
+    if (isFirst) watch(this);
+  }
+
+  draw() {
+    const [backend, context] = this.last;
     const { pool, history, now, rates } = context;
     const { word, mark, level, over } = ofBackend(backend, now);
-    setText(this.addresses, [...backend.addresses.map(({ address }) => address), backend.site ? `site ${backend.site}` : null].filter(Boolean).join(" · "));
+    const { addresses, site } = backend;
+    setText(this.addresses, `${addresses.length === 1 ? addresses[0].address : addresses.map(({ address }) => address).join(" · ")}${site ? ` · site ${site}` : ""}`);
     setText(this.state, over ? `${over} (${word})` : word);
     setAttribute(this.state, "data-mark", over && over !== "up" ? "out" : mark);
     setAttribute(this.node, "data-level", level);
@@ -67,17 +76,18 @@ export class BackendRow {
     setText(this.weight, override ? `${override.percent} % of ${backend.weight}` : String(backend.weight));
     setAttribute(this.drain, "data-action", over ? "auto" : "drain");
     setText(this.drain, over ? "Auto…" : "Drain…");
-    setAttribute(this.drain, "aria-label", over ? `End the override of ${this.of}` : `Drain ${this.of}`);
+    setAttribute(this.drain, "aria-label", over ? `Auto for ${this.of}: end the override` : `Drain ${this.of}`);
     setHidden(this.drain, !backend.enabled);
     this.detail?.update(backend, context);
   }
 
   shares(backend, rates) {
     const wanted = backend.shares.length > 0 ? Math.max(...backend.shares.map(({ wanted }) => wanted)) : 0;
-    const differ = new Set(backend.shares.map((share) => share.wanted.toFixed(4))).size > 1;
+    const differ = backend.shares.some((share) => Math.abs(share.wanted - wanted) > 1e-4);
     const given = rates ? rates.share(backend.name) : null;
-    setProperty(this.bars, "--wanted", `${(wanted * 100).toFixed(2)}%`);
-    setProperty(this.bars, "--given", `${((given ?? 0) * 100).toFixed(2)}%`);
+    if (this.drawn?.wanted !== wanted) setProperty(this.bars, "--wanted", `${(wanted * 100).toFixed(2)}%`);
+    if (this.drawn?.given !== given) setProperty(this.bars, "--given", `${((given ?? 0) * 100).toFixed(2)}%`);
+    this.drawn = { wanted, given };
     setText(this.wanted, `${differ ? "≤ " : ""}${percent(wanted)}`);
     setText(this.given, given === null ? "–" : percent(given));
   }

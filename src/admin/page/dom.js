@@ -47,7 +47,7 @@ export function setHidden(node, hidden) {
 
 /// Sets a custom property of the style, such as the length of a bar.
 export function setProperty(node, name, value) {
-  if (node.style.getPropertyValue(name) !== value) node.style.setProperty(name, value);
+  node.style.setProperty(name, value);
 }
 
 /// Makes the children of a parent those of a list, by key: known ones are kept and updated, new ones made, others

@@ -138,12 +138,13 @@ const WORDS = { info: "Info", warning: "Warning", error: "Error" };
 function line({ at, kind, severity, message, pool, backend, service, reason, asked_by: by }) {
   const time = parseTime(at);
   const about = service ?? (pool && backend ? `${pool}/${backend}` : pool);
-  const more = [about && !message.includes(about) ? about : "", reason && !message.includes(reason) ? reason : "", by ? `by ${by}` : ""].filter(Boolean);
+  const subject = about && !message.includes(about) ? h("strong", {}, `${about}: `) : null;
+  const more = [reason && !message.includes(reason) ? reason : "", by ? `by ${by}` : ""].filter(Boolean);
   const node = h("li", {},
     h("time", { datetime: at, title: fullTime(time) }, clock(time, Date.now())),
     h("span", { class: "level" }, WORDS[severity] ?? severity),
     h("span", { class: "kind" }, kind),
-    h("span", { class: "message" }, message, more.length > 0 ? h("span", { class: "note" }, ` ${more.join(" · ")}`) : null));
+    h("span", { class: "message" }, subject, message, more.length > 0 ? h("span", { class: "note" }, ` ${more.join(" · ")}`) : null));
   setAttribute(node, "data-severity", severity);
   return node;
 }

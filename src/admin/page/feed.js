@@ -2,6 +2,7 @@
 // while nobody sees the page.
 
 import { Refused, request } from "./api.js";
+import { askForToken } from "./token.js";
 
 const PERIOD = 2000;
 const HIDDEN = 15_000;
@@ -45,16 +46,20 @@ export class Feed {
     let pause = document.hidden ? HIDDEN : PERIOD;
     try {
       const sent = Date.now();
-      const status = await request("status");
+      const text = await request("status", { asText: true, quiet: true });
       const received = Date.now();
+      performance.mark("steerd-update-start");
+      const status = JSON.parse(text);
       // The server stamps it between the two.
       const offset = Date.parse(status.at) - (sent + received) / 2;
-      performance.mark("steerd-update-start");
       this.onStatus(status, Math.abs(offset) < 1000 ? 0 : offset);
       performance.measure("steerd-update", "steerd-update-start");
     } catch (error) {
-      pause = error instanceof Refused && error.status === 401 ? null : AFTER_FAULT;
       this.onFault(error);
+      const isToken = error instanceof Refused && error.status === 401;
+      pause = isToken ? null : AFTER_FAULT;
+      // With another token it is asked again.
+      if (isToken) askForToken(error).catch(() => {});
     }
     this.isBusy = false;
     // Without the token, it waits until there is one.

@@ -43,6 +43,7 @@ const FILES: &[PageFile] = &[
     script!("failover.js"),
     script!("feed.js"),
     script!("history.js"),
+    script!("later.js"),
     script!("main.js"),
     script!("model.js"),
     script!("pools.js"),

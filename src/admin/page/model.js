@@ -132,15 +132,22 @@ export function ofPool(pool) {
 
 /// The state of a backend: a word and a mark from its checks, what an operator says, and how urgent it is.
 export function ofBackend(backend, now) {
+  return (backend[VIEW] ??= viewOf(backend, now));
+}
+
+/// Each status has its own objects, so a view is made once for each.
+const VIEW = Symbol("view");
+
+function viewOf(backend, now) {
   if (!backend.enabled) return { word: "not enabled", mark: "off", level: "fine" };
-  const states = new Set(backend.addresses.map((address) => address.state));
-  const healthy = backend.addresses.filter((address) => address.state === "healthy").length;
-  const only = states.size === 1 ? [...states][0] : null;
-  const held = backend.addresses.some((address) => address.held);
+  const { addresses } = backend;
+  const only = addresses.every(({ state }) => state === addresses[0].state) ? (addresses[0]?.state ?? null) : null;
+  const held = addresses.some((address) => address.held);
   const over = backend.override?.state;
-  const word = held && only === "unhealthy" ? "held" : (only ?? `${healthy} of ${backend.addresses.length} healthy`);
+  const healthy = () => addresses.filter(({ state }) => state === "healthy").length;
+  const word = held && only === "unhealthy" ? "held" : (only ?? `${healthy()} of ${addresses.length} healthy`);
   const mark = held ? "held" : (only ?? "mixed");
-  const isNotable = over || backend.weight_override || held || backend.addresses.some((address) => address.percent < 100)
+  const isNotable = over || backend.weight_override || held || addresses.some(({ percent }) => percent < 100)
     || certificateOf(backend, now) !== null;
   let level = "fine";
   if (only === "healthy") level = isNotable ? "notice" : "fine";

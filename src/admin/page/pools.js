@@ -18,7 +18,7 @@ export class Pools {
   /// `actions` has `change`, for a pool, a backend and an action, and `load`, for the history of a pool.
   constructor(actions) {
     this.actions = actions;
-    this.sections = new Keyed($("pools-body"), (pool) => new Section(pool, this));
+    this.sections = new Keyed($("pools-body"), ({ pool }) => new Section(pool, this));
     this.filter = "";
     $("filter").addEventListener("input", () => {
       this.filter = $("filter").value.trim().toLowerCase();
@@ -31,7 +31,7 @@ export class Pools {
     this.isSmall ??= model.status.pools.reduce((sum, pool) => sum + pool.backends.length, 0) <= ALL_OPEN;
     const pools = model.status.pools.map((pool) => ({ pool, found: this.found(pool) }));
     const listed = this.filter ? pools.filter(({ found }) => found.length > 0) : pools;
-    this.sections.update(listed.map(({ pool }) => pool), (pool) => pool.name, model, rates, history);
+    this.sections.update(pools, ({ pool }) => pool.name, model, rates, history);
     const backends = pools.reduce((sum, { pool }) => sum + pool.backends.length, 0);
     setText($("pools-count"), `${whole(pools.length)}, ${plural(backends, "backend")}`);
     const count = listed.reduce((sum, { found }) => sum + found.length, 0);
@@ -56,11 +56,11 @@ export class Pools {
   /// Shows a pool, or a backend of it, although it is closed, filtered out or further down.
   reveal(id, name) {
     const section = () => this.sections.known.get(name);
-    if (name && !section()) {
+    section()?.setOpen(true);
+    if (this.filter !== "" && name && !document.getElementById(id)?.checkVisibility()) {
       [this.filter, $("filter").value] = ["", ""];
       this.refresh();
     }
-    section()?.setOpen(true);
     if (!document.getElementById(id)) section()?.showAll();
     const node = document.getElementById(id);
     node?.scrollIntoView({ block: "center" });
@@ -89,8 +89,10 @@ class Section {
     this.node = h("section", { class: "pool", id: this.id, "aria-labelledby": `${this.id}-title`, tabindex: "-1" }, head, this.body);
   }
 
-  update(pool, model, rates, history) {
+  update({ pool, found }, model, rates, history) {
     this.pool = pool;
+    setHidden(this.node, this.pools.filter !== "" && found.length === 0);
+    if (this.node.hidden) return;
     const now = model.now();
     const level = ofPool(pool);
     this.isOpen ??= this.pools.isSmall || level !== "fine";
@@ -113,9 +115,9 @@ class Section {
     if (!isOpen) return;
     this.pools.actions.load(pool);
     this.table ??= this.makeTable();
-    const found = this.ordered(this.pools.found(pool), now);
+    const shown = this.ordered(found, now);
     const context = { pool, model, rates: rates.given(pool.name), history, now };
-    this.rows.update(found.slice(0, this.limit), (backend) => backend.name, context);
+    this.rows.update(shown.slice(0, this.limit), (backend) => backend.name, context);
     setHidden(this.more, found.length <= this.limit);
     setText(this.more, `Show all ${whole(found.length)} backends`);
   }

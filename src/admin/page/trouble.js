@@ -2,7 +2,7 @@
 
 import { $, Keyed, h, setAttribute, setHidden, setText } from "./dom.js";
 import { troubles } from "./model.js";
-import { fullTime, length, list, plural } from "./words.js";
+import { fullTime, length, list, plural, whole } from "./words.js";
 
 const WORDS = { trouble: "Trouble", notice: "Notice", override: "Override" };
 /// Screen readers are told at most so often.
@@ -88,7 +88,7 @@ function sentence({ status }, trouble, notices) {
   const answered = bad > 0
     ? `${bad} of ${plural(services, "service")} ${bad === 1 ? "has" : "have"} no usable pool`
     : services === 1 ? "The service is answered" : `All ${plural(services, "service")} are answered`;
-  const backends = `${healthy} of ${plural(addresses.length, "address", "addresses")} healthy`;
+  const backends = `${whole(healthy)} of ${plural(addresses.length, "address", "addresses")} healthy`;
   const rest = trouble === 0 && notices > 0 ? `, ${plural(notices, "notice")}` : "";
   return `${services === 0 ? "No service is configured" : answered}, ${backends}${rest}`;
 }
