@@ -1,6 +1,6 @@
 //! Events: one record for each thing that operators want to know of, in the order in which they happened.
 //!
-//! [`tell!`] writes a log line and keeps the same words as an event; the last [`KEPT`] are kept in memory. The admin
+//! `tell!` writes a log line and keeps the same words as an event; the last [`KEPT`] are kept in memory. The admin
 //! server shows them, and alerts read them. Nothing that decides about health or answers may read them back.
 //!
 //! ```text
@@ -301,7 +301,7 @@ impl Teller {
         &self.events
     }
 
-    /// Keeps an event; called by [`tell!`].
+    /// Keeps an event; called by `tell!`.
     pub(crate) fn keep(
         &self,
         kind: EventKind,
@@ -359,7 +359,7 @@ macro_rules! tell {
 
 pub(crate) use tell;
 
-/// Adds a field unless it is absent; called by [`tell!`].
+/// Adds a field unless it is absent; called by `tell!`.
 pub(crate) fn push(
     fields: &mut Vec<(&'static str, FieldValue)>,
     name: &'static str,
