@@ -47,6 +47,7 @@ pub mod listener;
 pub mod notify;
 // Floor 5: files, operators, composition.
 pub mod geo;
+pub mod alerts;
 pub mod config;
 pub mod state;
 pub mod reload;

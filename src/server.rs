@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin;
+use crate::alerts::{AlertSources, AlertsHandle};
 use crate::checker;
 use crate::config::Setup;
 use crate::events::Events;
@@ -59,6 +60,9 @@ pub enum StartError {
     /// The thread of the checker.
     #[error("cannot start the health checker: {0}")]
     Thread(#[source] io::Error),
+    /// The thread of the alerts.
+    #[error("cannot start the alerts: {0}")]
+    Alerts(#[source] io::Error),
     /// The state directory.
     #[error(transparent)]
     State(#[from] state::LockError),
@@ -153,7 +157,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let admin_address = admin_bound.as_ref().map(|(_, bound)| bound.address());
 
     let configured = Configured::of(&setup);
-    let Setup { server, admin, served, .. } = setup;
+    let Setup { server, admin, served, alerts: wanted_alerts, .. } = setup;
     let (place, memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.workers()));
     let capacity = fleet::Capacity { counting_threads: bound.workers(), probes: shares.probes };
@@ -165,6 +169,14 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let limits = InForce::new(server.limits, shares.connections);
     let (access, access_seen) = watch::channel(admin.access);
     let notify = notify::start(checker.published.clone(), dns.clone(), Arc::clone(&metrics));
+    let sources = AlertSources {
+        checker: checker.clone(),
+        events: events.clone(),
+        metrics: Arc::clone(&metrics),
+        admin: admin_address,
+    };
+    let alerts = AlertsHandle::new(sources);
+    alerts.change(wanted_alerts).map_err(StartError::Alerts)?;
     let reach = Reach {
         checker: checker.clone(),
         notify: notify.clone(),
@@ -173,6 +185,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         state_dir: keeper.place(),
         metrics: Arc::clone(&metrics),
         events: events.clone(),
+        alerts,
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
@@ -385,6 +398,7 @@ mod tests {
                 startup_wait: Duration::from_secs(3),
             },
             rule_files: crate::geo::RuleFiles::default(),
+            alerts: Vec::new(),
             warnings: ConfigFaults::default(),
         }
     }

@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
+    "docs/ALERTING.md",
     "docs/ARCHITECTURE.md",
     "docs/INSTALL.md",
     "docs/MIGRATION.md",
@@ -59,6 +60,7 @@ fn every_configuration_shown_loads() {
             for (name, zone) in &zones {
                 fs::write(directory.path().join(name), zone).unwrap();
             }
+            fs::write(directory.path().join("pagerduty.key"), "0123456789abcdef0123456789abcdef\n").unwrap();
             if let Err(faults) = steerd::config::load(&config) {
                 panic!("a configuration in {path}:\n{}", faults.render(false));
             }

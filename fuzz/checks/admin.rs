@@ -12,6 +12,7 @@ use axum::http::{Method, Request, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use steerd::admin::{self, Sources};
+use steerd::alerts::{AlertSources, AlertsHandle};
 use steerd::checker::{self, CheckerCommand};
 use steerd::config;
 use steerd::events::Events;
@@ -101,7 +102,14 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
     let metrics = Arc::new(Metrics::new(1));
     let (access, access_seen) = watch::channel(config::Access::default());
     let events = Events::new(SystemTime::now());
+    let sources = AlertSources {
+        checker: checker.clone(),
+        events: events.clone(),
+        metrics: Arc::clone(&metrics),
+        admin: None,
+    };
     let reach = Reach {
+        alerts: AlertsHandle::new(sources),
         checker: checker.clone(),
         notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
         limits: InForce::new(Limits::default(), usize::MAX),

@@ -44,6 +44,7 @@ struct ReloadReply<'a> {
     server: Changes<'a>,
     admin: Changes<'a>,
     geo: Changes<'a>,
+    alerts: Changes<'a>,
     restart_needed: Vec<Changed<'a>>,
     warnings: Vec<&'a ConfigFault>,
 }
@@ -115,6 +116,7 @@ impl<'a> From<&'a ReloadReport> for ReloadReply<'a> {
             server: Changes::from(&*report.server),
             admin: Changes::from(&*report.admin),
             geo: Changes::from(&*report.geo),
+            alerts: Changes::from(&*report.alerts),
             restart_needed: Changes::from(&*report.restart_needed).changed,
             warnings: report.warnings.iter().collect(),
         }

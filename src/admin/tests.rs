@@ -19,6 +19,7 @@ use rand::rngs::SmallRng;
 
 use super::gate::names_this_machine;
 use super::{AdminServer, Sources, bind};
+use crate::alerts::{AlertSources, AlertsHandle};
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, BearerToken};
 use crate::events::Events;
@@ -156,7 +157,14 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     std::fs::write(&file, CONFIG).unwrap();
     let (access, access_seen) = watch::channel(access);
     let events = Events::new(SystemTime::now());
+    let sources = AlertSources {
+        checker: checker.clone(),
+        events: events.clone(),
+        metrics: Arc::clone(&metrics),
+        admin: None,
+    };
     let reach = Reach {
+        alerts: AlertsHandle::new(sources),
         checker: checker.clone(),
         notify: crate::notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
         limits: InForce::new(Limits::default(), usize::MAX),
@@ -231,7 +239,8 @@ async fn answer_commands(
             CheckerCommand::ChangeService(_, reply) => {
                 drop(reply.send(Err(ServiceRefused::NotUsable(vec!["primary".into()]))));
             }
-            CheckerCommand::Explain(..)
+            CheckerCommand::Conditions(..)
+            | CheckerCommand::Explain(..)
             | CheckerCommand::RuleTables(..)
             | CheckerCommand::Memory(_)
             | CheckerCommand::MemoryChanges(_) => {}

@@ -3,9 +3,9 @@
 use tokio::sync::oneshot;
 
 use crate::fleet::{
-    ChangeRefused, ChangeRequest, Configuration, Consequence, Cursor, ExplainRequest, Explanation, Memory,
-    MemoryChanges, NewConfiguration, Overridden, OverrideRefused, OverrideRequest, Piece, Reloaded,
-    ServiceChanged, ServiceRefused, ServiceRequest,
+    ChangeRefused, ChangeRequest, ConditionsRequest, Configuration, Consequence, Cursor, ExplainRequest,
+    Explanation, FleetConditions, Memory, MemoryChanges, NewConfiguration, Overridden, OverrideRefused,
+    OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest,
 };
 use crate::rules::RuleTables;
 
@@ -16,6 +16,8 @@ pub enum CheckerCommand {
     Tell(Cursor, oneshot::Sender<Option<Piece>>),
     /// Explains the answer to a query.
     Explain(Box<ExplainRequest>, oneshot::Sender<Explanation>),
+    /// Returns the conditions for alerts that a table does not show; none if its configuration is not in force.
+    Conditions(ConditionsRequest, oneshot::Sender<Option<FleetConditions>>),
     /// Returns the running configuration.
     Configuration(oneshot::Sender<Configuration>),
     /// Switches to another configuration, prepared by `reload`. Unchanged probes keep counters, timers and history.

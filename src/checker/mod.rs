@@ -42,8 +42,7 @@ const COMMANDS: usize = 64;
 
 /// The running checker, for code that reads its table or sends it commands.
 ///
-/// The checker runs as long as a clone of this exists. When `commands` is closed the checker has ended, and the
-/// table no longer follows the backends.
+/// The checker runs as long as a clone of this exists. When `commands` is closed, it has ended, and the table is stale.
 #[derive(Clone, Debug)]
 pub struct CheckerHandle {
     /// The answer table.

@@ -50,11 +50,9 @@ impl<O: Outside> Checker<O> {
         ready: watch::Sender<bool>,
         retired: Retired,
     ) -> Self {
-        let startup_wait = setup.served.startup_wait;
-        let origin = Instant::now();
-        let mut rng = outside.chance();
+        let (startup_wait, origin) = (setup.served.startup_wait, Instant::now());
+        let (mut rng, metrics) = (outside.chance(), Arc::clone(&outputs.metrics));
         let clocks = Clocks { now: Moment::ZERO, passed: outside.passed(), wall: outside.wall() };
-        let metrics = Arc::clone(&outputs.metrics);
         let fleet = Fleet::new(setup, capacity, outputs, clocks, &mut rng);
         Self {
             published: Published::new(Arc::clone(fleet.table())),
@@ -166,6 +164,7 @@ impl<O: Outside> Checker<O> {
         match command {
             CheckerCommand::Tell(_, reply) if reply.is_closed() => {}
             CheckerCommand::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
+            CheckerCommand::Conditions(request, reply) => drop(reply.send(self.fleet.conditions(&request))),
             CheckerCommand::Explain(request, reply) => drop(reply.send(self.fleet.explain(&request))),
             CheckerCommand::Preview(request, reply) => drop(reply.send(self.fleet.preview(&request))),
             CheckerCommand::Override(wanted, reply) => self.change(Fleet::override_backend, wanted, reply),

@@ -3,6 +3,7 @@
 //! Results go to standard output, errors and the log to standard error. Exit codes: 0 for success; 1 for failure, or
 //! if the answer is "no"; 2 for wrong usage. Commands call the rest of the library; server logic does not belong here.
 
+mod alerts;
 mod backend_path;
 mod check;
 mod client;
@@ -232,6 +233,8 @@ Examples:
   steerd failover www.example.com site-b --for 2h --reason drill
   steerd failover www.example.com auto          end it; the service returns according to its `failback`")]
     Failover(tiers::FailingOver),
+    /// Try the alerts of a configuration
+    Alerts(alerts::AlertsArguments),
     /// Run an example on this machine: three HTTP backends, a zone and a service; needs no setup
     Demo(demo::Ports),
     /// Write a first configuration and its zone, and show the commands that come next; asks nothing
@@ -323,6 +326,7 @@ pub fn run() -> ExitCode {
         Command::Weight(weighing) => weight::run(&weighing),
         Command::Failback(returning) => tiers::fail_back(&returning),
         Command::Failover(failing) => tiers::fail_over(&failing),
+        Command::Alerts(arguments) => alerts::run(&arguments),
         Command::Demo(ports) => demo::run(ports),
         Command::Init(init) => init::run(&init),
         Command::Completions(completions) => completions::run(&completions, CommandLine::command()),

@@ -14,7 +14,7 @@ use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
 /// The sections of a report: the member, and the word for one of its entries.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("pools", "pool "),
     ("services", "service "),
     ("zones", "zone "),
@@ -23,6 +23,7 @@ const SECTIONS: [(&str, &str); 8] = [
     ("server", "[server] "),
     ("admin", "[admin] "),
     ("geo", "[geo] "),
+    ("alerts", "alert "),
 ];
 
 /// Makes the change, or shows it.

@@ -33,6 +33,7 @@ pub(super) struct Sections<'s> {
     pub(super) admin: Option<NamedValue<'s>>,
     pub(super) client: Option<NamedValue<'s>>,
     pub(super) geo: Option<NamedValue<'s>>,
+    pub(super) alerts: Vec<TomlValue<'s>>,
     pub(super) check_defaults: Option<NamedValue<'s>>,
     pub(super) pool_defaults: Option<NamedValue<'s>>,
     pub(super) service_defaults: Option<NamedValue<'s>>,
@@ -155,6 +156,9 @@ impl<'s> Sections<'s> {
             once(&mut sections.admin, table.get("admin"), "[admin]");
             once(&mut sections.client, table.get("client"), "[client]");
             once(&mut sections.geo, table.get("geo"), "[geo]");
+            if let Some(alerts) = table.get("alerts") {
+                sections.alerts.extend(tables(alerts));
+            }
             sections.keys.extend(named(table.get("keys"), misplaced::OF_A_KEY));
             sections.zones.extend(named(table.get("zones"), misplaced::OF_A_ZONE));
             sections.services.extend(named(table.get("services"), misplaced::OF_A_SERVICE));
@@ -215,6 +219,15 @@ pub(super) fn unique<'s, K: std::hash::Hash + Eq>(
     }
     names.insert(name, at);
     true
+}
+
+/// The tables of a list of tables, `[[name]]`.
+fn tables(section: NamedValue<'_>) -> Vec<TomlValue<'_>> {
+    if section.value.is_table() {
+        section.value.expected("a list of tables", format!("write [[{}]], in double brackets", section.name));
+        return Vec::new();
+    }
+    section.value.list_or_none(&format!("a list of tables, [[{}]]", section.name)).unwrap_or_default()
 }
 
 fn once<'s>(slot: &mut Option<NamedValue<'s>>, entry: Option<NamedValue<'s>>, name: &str) {

@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 17] = [
+const PLACES: [(&str, &[&str]); 18] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -93,6 +93,28 @@ const PLACES: [(&str, &[&str]); 17] = [
     (
         "`tls` of a check, check = { type = \"https\", tls = { .. } }",
         &["name", "verify", "ca_file", "min_days_left", "client_certificate", "client_key"],
+    ),
+    (
+        "an alert, [[alerts]]",
+        &[
+            "name",
+            "url",
+            "url_file",
+            "exec",
+            "token_file",
+            "token_header",
+            "ca_file",
+            "timeout",
+            "template",
+            "template_file",
+            "events",
+            "pools",
+            "services",
+            "delay",
+            "group",
+            "repeat",
+            "resolve",
+        ],
     ),
 ];
 

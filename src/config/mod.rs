@@ -13,6 +13,7 @@
 mod address;
 mod admin;
 mod advice;
+mod alerts;
 mod binding;
 mod check;
 mod client;
@@ -43,6 +44,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::alerts::AllAlerts;
+use crate::config::alerts::KnownNames;
 use crate::config::check::CheckKeys;
 use crate::config::document::{Document, Sections, unique};
 use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
@@ -74,6 +77,8 @@ pub struct Setup {
     pub served: Served,
     /// The files that the rules of services name.
     pub rule_files: RuleFiles,
+    /// Who is told of conditions.
+    pub alerts: AllAlerts,
     /// Warnings: the setup can run, but may not do what its author wants.
     pub warnings: ConfigFaults,
 }
@@ -219,6 +224,11 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
         }
     }
 
+    let known = KnownNames {
+        pools: sections.pools.iter().map(|entry| entry.name).collect(),
+        services: services.iter().map(|service| service.service.name.to_plain()).collect(),
+    };
+    let alerts = alerts::read(&sections.alerts, &known);
     let (rule_tables, rule_files) = geo::compile(&mut services, sections.geo, findings);
     let keys = transfer::read_keys(&sections.keys);
     let (catalog, transfers) = zones::read(&sections.zones, &services, &keys, findings);
@@ -240,6 +250,7 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
             startup_wait,
         },
         rule_files,
+        alerts,
         warnings: ConfigFaults::default(),
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::pool::{Family, PoolId};
 use crate::service::WhenDown;
-use crate::table::{Decision, PoolView, RouteView, Table};
+use crate::table::{Decision, FamilyView, PoolView, RouteView, Table};
 
 /// How queries for one address family are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,11 @@ impl Answering {
     /// Whether no tier is usable in a family for which the service has addresses.
     pub(super) fn is_down(&self) -> bool {
         self.0.iter().any(|answer| answer.is_down())
+    }
+
+    /// The families in which no tier is usable although the service has addresses.
+    pub(super) fn down_families(&self) -> impl Iterator<Item = Family> {
+        Family::ALL.into_iter().filter(|family| self.get(*family).is_down())
     }
 
     /// Whether all backends of a pool answer in a family because no tier is usable.
@@ -304,8 +309,13 @@ pub(super) fn lost(before: &PoolView, now: &PoolView, family: Family) -> Option<
     if !old.usable || new.usable {
         return None;
     }
-    Some(match new.eligible.members.len() {
+    Some(lack(new, family))
+}
+
+/// Why a pool is not usable in a family, as the rest of a sentence.
+pub(super) fn lack(view: &FamilyView, family: Family) -> String {
+    match view.eligible.members.len() {
         0 => format!("has no usable {} address any more", family.as_str()),
         left => format!("has {} left, fewer than its min_healthy wants", addresses(left, family)),
-    })
+    }
 }

@@ -20,6 +20,7 @@
 mod answering;
 mod calendar;
 mod certainty;
+mod conditions;
 mod consequences;
 mod expiry;
 mod explain;
@@ -69,6 +70,7 @@ use rand::Rng;
 
 use calendar::{Calendar, Stamp};
 use certainty::Certainty;
+use expiry::Expiring;
 use failback::Returns;
 use failover::Failovers;
 use local_faults::{LocalFaults, Suspecting};
@@ -80,6 +82,10 @@ use slots::Slots;
 
 use targets::{Linker, Spot, Targets};
 
+pub use conditions::{
+    CONDITIONS, Condition, ConditionKey, ConditionsRequest, FleetConditions, OverriddenPools,
+    of_table as conditions_of_table, unusable as unusable_pools,
+};
 pub use expiry::SOON as CERTIFICATE_SOON;
 pub use explain::{
     ExplainRequest, ExplainedBackend, ExplainedChange, ExplainedOutcome, ExplainedService, ExplainedTier,
@@ -176,6 +182,7 @@ pub struct Fleet {
     unreported: Unreported,
     service_log: ServiceLog,
     local_faults: LocalFaults,
+    expiring: Expiring,
     /// Why this machine is suspected, and not all pools together.
     suspected: Option<Suspecting>,
     now: Moment,
@@ -230,6 +237,7 @@ impl Fleet {
             failovers: Failovers::default(),
             unreported: Unreported::default(),
             local_faults: LocalFaults::default(),
+            expiring: Expiring::default(),
             suspected: None,
             now: clocks.now,
             at,

@@ -147,7 +147,10 @@ impl Fleet {
         target.outcomes.push(NewOutcome { at, duration, outcome, cause, detail });
         let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
         let expires = report.certificate_expires;
+        let soon = target.expiry.soon();
         let tell = expires.is_some_and(|expires| target.expiry.seen(expires, wall));
+        let pools = target.users.iter().map(|user| user.spot.pool);
+        self.expiring.change(ticket.target, pools, [soon, target.expiry.soon()]);
         self.count(ticket, &report);
         if let Some(expires) = expires {
             self.note_expiry(ticket, expires, wall, tell);

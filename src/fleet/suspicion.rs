@@ -33,6 +33,7 @@ impl Fleet {
         let now = self.now;
         self.health.set_groups(groups, now);
         self.local_faults.recount(&self.targets);
+        self.recount_expiring();
         self.note_suspicions();
     }
 

@@ -5,6 +5,7 @@
 //! of them needs no other thread, so metrics can be shown even when the rest of the server is
 //! stuck. Labels come only from the configuration, never from a query. Decisions do not belong here.
 
+mod alerts;
 mod answers;
 mod batch;
 mod histogram;
@@ -31,6 +32,7 @@ use crate::wire::rcode;
 use histogram::Histogram;
 use text::TextEncoder;
 
+pub use alerts::{AlertCounts, AlertSeries};
 pub use batch::Batch;
 pub use operation::Notified;
 pub use pools::PoolSeries;
@@ -114,6 +116,8 @@ pub struct Metrics {
     began: Instant,
     /// Counters of reloads, state files and notifications.
     pub operation: operation::Operation,
+    /// Messages of alerts.
+    pub alerts: AlertCounts,
     traffic: Counters,
     probe_lag: Histogram,
     probes_in_flight: AtomicUsize,
@@ -135,6 +139,7 @@ impl Metrics {
         Self {
             began: Instant::now(),
             operation: operation::Operation::new(),
+            alerts: AlertCounts::default(),
             traffic: Counters::new(threads, COLUMNS),
             probe_lag: Histogram::new(&FINE),
             probes_in_flight: AtomicUsize::new(0),
@@ -287,6 +292,7 @@ impl Collector for Page {
         pools::write(&mut text, &self.metrics, &self.table)?;
         self.metrics.write_checker(&mut text)?;
         self.metrics.operation.write(&mut text)?;
+        self.metrics.alerts.write(&mut text)?;
         process::write(&mut text)
     }
 }

@@ -23,7 +23,7 @@
 
 mod certificate;
 mod connect;
-pub mod exec;
+mod exec;
 mod failure;
 mod grpc;
 mod handshake;
@@ -38,6 +38,7 @@ mod unexpected_status;
 mod request;
 mod search;
 mod sessions;
+pub mod supervised;
 mod talk;
 mod tcp;
 #[cfg(test)]
@@ -50,12 +51,15 @@ mod words;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::check::{GrpcProbe, HttpProbe, Probe, TlsProbe};
+use rustls::ClientConfig;
+
+use crate::check::{GrpcProbe, HttpProbe, Probe, TlsProbe, TlsSettings};
 use crate::duration::Shown;
 use crate::health::Outcome;
 use crate::printable::{EXCERPT_LIMIT, excerpt};
@@ -111,6 +115,16 @@ impl Cause {
             Self::Local => "local",
         }
     }
+}
+
+/// TLS for another client of this process, which verifies servers as probes do: by these authorities, or those of the
+/// system. Waits until their file is read.
+///
+/// # Errors
+/// Why there are no authorities.
+pub async fn client_tls(ca_file: Option<&Path>) -> Result<ClientConfig, Arc<str>> {
+    let settings = TlsSettings { ca_file: ca_file.map(Path::to_owned), ..TlsSettings::default() };
+    trust::of(&settings).await.map(|trusting| trusting.config.clone())
 }
 
 /// The result of a run of a probe.

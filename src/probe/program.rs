@@ -1,4 +1,4 @@
-//! The supervisor of a check's program: a process that kills the program and all its descendants.
+//! The supervisor of a program of a check or an alert: a process that kills the program and all its descendants.
 //!
 //! A program can start other programs, which can leave its process group and its parent (`setsid`, a double fork).
 //! The supervisor adopts them (`PR_SET_CHILD_SUBREAPER`) and kills them all when the program exits, when the probe
@@ -29,6 +29,13 @@ use crate::sys::process;
 
 /// The first argument of a supervisor; the program and its arguments follow.
 pub const ARGUMENT: &str = "supervise-program";
+
+/// The first argument of a supervisor that first receives the input of the program: its length in four bytes, and the
+/// bytes.
+pub const ARGUMENT_WITH_INPUT: &str = "supervise-program-with-input";
+
+/// The longest input, bytes.
+const LONGEST_INPUT: usize = 16 << 20;
 
 /// The length of a message, bytes.
 pub(super) const MESSAGE: usize = 5;
@@ -75,21 +82,24 @@ impl Message {
 #[must_use]
 pub fn supervise() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()? != ARGUMENT {
+    let first = arguments.next()?;
+    let has_input = first == ARGUMENT_WITH_INPUT;
+    if first != ARGUMENT && !has_input {
         return None;
     }
     let Some(program) = arguments.next() else { return Some(ExitCode::FAILURE) };
-    Some(match run(program, arguments.collect()) {
+    Some(match run(program, arguments.collect(), has_input) {
         Ok(()) => ExitCode::SUCCESS,
         // The socket is closed, and so steerd is informed.
         Err(_) => ExitCode::FAILURE,
     })
 }
 
-fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
+fn run(program: OsString, arguments: Vec<OsString>, has_input: bool) -> io::Result<()> {
     let mut steerd = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut lifeline = steerd.try_clone()?;
-    let mut child = match start(program, arguments) {
+    let input = if has_input { Some(read_input(&mut steerd)?) } else { None };
+    let mut child = match start(program, arguments, has_input) {
         Ok(child) => child,
         Err(error) => {
             let number = error.raw_os_error().unwrap_or_default();
@@ -97,13 +107,17 @@ fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
         }
     };
     let program = child.id();
+    if let (Some(input), Some(mut standard_input)) = (input, child.stdin.take()) {
+        // A program need not read its input, so this must not wait for it.
+        thread::Builder::new().spawn(move || standard_input.write_all(&input))?;
+    }
     // The thread that kills the descendants takes this lock and keeps it until this process ends. No process is
     // reaped without the lock, so until then no other process can have the program's number.
     let ending = Arc::new(Mutex::new(()));
     let watch = thread::Builder::new().spawn({
         let ending = Arc::clone(&ending);
         move || {
-            // steerd never sends anything: the read ends when the probe or steerd does.
+            // steerd sends nothing further: the read ends when the probe or steerd does.
             let _ = lifeline.read(&mut [0]);
             let _ending = ending.lock();
             let _ = process::kill_group(program);
@@ -125,11 +139,24 @@ fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
     watch.map(drop)
 }
 
-fn start(program: OsString, arguments: Vec<OsString>) -> io::Result<Child> {
+fn read_input(steerd: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    steerd.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > LONGEST_INPUT {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut input = vec![0; length];
+    steerd.read_exact(&mut input)?;
+    Ok(input)
+}
+
+fn start(program: OsString, arguments: Vec<OsString>, has_input: bool) -> io::Result<Child> {
     process::adopt_orphans()?;
     process::close_on_exec_from(3)?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    let input = if has_input { Stdio::piped() } else { Stdio::null() };
+    command.args(arguments).stdin(input).process_group(0);
     command.spawn()
 }
 

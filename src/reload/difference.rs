@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use crate::alerts::AllAlerts;
+use crate::alerts::settings::AlertSettings;
 use crate::config::{AdminSettings, ServerSettings};
 use crate::duration::Shown;
 use crate::listener::Steering;
@@ -38,7 +41,7 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
 /// The settings in force after the reload: `wanted`, but with the old values where a change needs a
 /// restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
-    let Configured { warnings, server, admin, settings, startup_wait, rule_files } = wanted;
+    let Configured { warnings, server, admin, settings, startup_wait, rule_files, alerts } = wanted;
     let (listen, steering) = (running.server.listen.clone(), running.server.steering);
     Configured {
         warnings,
@@ -47,6 +50,7 @@ pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Confi
         settings,
         startup_wait,
         rule_files,
+        alerts,
     }
 }
 
@@ -90,6 +94,44 @@ pub(super) fn geo(running: &Configured, wanted: &Configured) -> Vec<Change> {
         if paths.is_empty() { none() } else { paths.join(", ") }
     });
     keys.0
+}
+
+/// Changed entries of `[[alerts]]`, by name. The values are not shown, because a URL may be a secret.
+pub(super) fn alerts(running: &Configured, wanted: &Configured) -> Vec<Change> {
+    let find = |alerts: &AllAlerts, name: &str| alerts.iter().find(|alert| alert.name == name).cloned();
+    let removed = running.alerts.iter().filter(|old| find(&wanted.alerts, &old.name).is_none());
+    let removed = removed.map(|old| Change::Removed(old.name.clone()));
+    let present = wanted.alerts.iter().filter_map(|new| match find(&running.alerts, &new.name) {
+        None => Some(Change::Added(new.name.clone())),
+        Some(old) => {
+            let keys = changed_keys(&old, new);
+            (!keys.is_empty()).then(|| Change::Changed(new.name.clone(), keys))
+        }
+    });
+    removed.chain(present).collect()
+}
+
+fn changed_keys(old: &AlertSettings, new: &AlertSettings) -> Vec<String> {
+    let never =
+        |repeat: Option<Duration>| repeat.map_or_else(|| "never".into(), |repeat| Shown(repeat).to_string());
+    let (was, is) = (&old.timing, &new.timing);
+    let times = [("delay", was.delay, is.delay), ("group", was.group, is.group)];
+    let times = times.into_iter().filter(|(_, old, new)| old != new);
+    let mut keys: Vec<String> =
+        times.map(|(key, old, new)| format!("{key}: {} -> {}", Shown(old), Shown(new))).collect();
+    if was.repeat != is.repeat {
+        keys.push(format!("repeat: {} -> {}", never(was.repeat), never(is.repeat)));
+    }
+    if was.resolve != is.resolve {
+        keys.push(format!("resolve: {} -> {}", was.resolve, is.resolve));
+    }
+    let others = [
+        ("another receiver", old.destination == new.destination),
+        ("another template", old.template == new.template),
+        ("other conditions (events, pools, services)", old.wanted == new.wanted),
+    ];
+    keys.extend(others.into_iter().filter(|(_, same)| !same).map(|(words, _)| words.to_owned()));
+    keys
 }
 
 /// Changed keys of `[keys]`, by name.

@@ -34,6 +34,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use crate::alerts::{AlertsHandle, AllAlerts};
 use crate::checker;
 use crate::config::fault::{ConfigFault, ConfigFaults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
@@ -85,6 +86,8 @@ pub struct ReloadReport {
     pub admin: Vec<Change>,
     /// Keys of `[geo]`.
     pub geo: Vec<Change>,
+    /// Entries of `[[alerts]]`.
+    pub alerts: Vec<Change>,
     /// Keys such as `server.listen` that have changed in the file, but take effect only after a restart.
     pub restart_needed: Vec<Change>,
     /// Warnings about valid settings that may be mistakes.
@@ -148,6 +151,7 @@ pub struct Configured {
     settings: Settings,
     startup_wait: Duration,
     rule_files: RuleFiles,
+    alerts: AllAlerts,
 }
 
 impl Configured {
@@ -161,6 +165,7 @@ impl Configured {
             settings: setup.served.settings.clone(),
             startup_wait: setup.served.startup_wait,
             rule_files: setup.rule_files.clone(),
+            alerts: setup.alerts.clone(),
         }
     }
 }
@@ -182,6 +187,8 @@ pub struct Reach {
     pub metrics: Arc<Metrics>,
     /// Records reloads.
     pub events: Events,
+    /// Tells of refused reloads, and follows `[[alerts]]`.
+    pub alerts: AlertsHandle,
 }
 
 /// A request for a reload.
@@ -299,12 +306,14 @@ impl Reloader {
         match &outcome {
             Ok(report) => {
                 counts.reloaded();
+                self.reach.alerts.reloaded(None);
                 report.tell(asked_by, &self.reach.events.now());
             }
             Err(refusal) => {
                 // A request for another file does not make the running configuration invalid.
                 if !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
                     counts.reload_refused();
+                    self.reach.alerts.reloaded(Some(refusal.in_full()));
                 }
                 refusal.tell(asked_by, &self.reach.events.now());
             }
@@ -341,6 +350,9 @@ impl Reloader {
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.access.send_replace(wanted.admin.access.clone());
+        if let Err(error) = self.reach.alerts.change(wanted.alerts.clone()) {
+            error!(%error, "the thread of the alerts could not be started; a reload tries it again");
+        }
         if let Some(place) = place {
             // This releases the lock of the previous directory.
             self.reach.state_dir.send_replace(place);
@@ -385,6 +397,7 @@ impl Reloader {
             server: difference::server(running, wanted),
             admin: difference::admin(running, wanted),
             geo: difference::geo(running, wanted),
+            alerts: difference::alerts(running, wanted),
             restart_needed: difference::restart_needed(running, wanted),
             warnings,
             new_warnings,
@@ -475,7 +488,7 @@ impl ReloadReport {
 
     /// The changes by section, each with the word for one of its items.
     #[must_use]
-    pub fn sections(&self) -> [(&'static str, &[Change]); 9] {
+    pub fn sections(&self) -> [(&'static str, &[Change]); 10] {
         [
             ("pool", &self.pools),
             ("service", &self.services),
@@ -485,6 +498,7 @@ impl ReloadReport {
             ("[server]", &self.server),
             ("[admin]", &self.admin),
             ("[geo]", &self.geo),
+            ("alert", &self.alerts),
             ("restart needed for", &self.restart_needed),
         ]
     }
@@ -553,6 +567,18 @@ fn lines(of: &str, changes: &[Change]) -> Vec<String> {
 }
 
 impl ReloadRefusal {
+    /// The reason, with the first fault.
+    fn in_full(&self) -> String {
+        let first = match self {
+            Self::Faults(faults) => faults.errors().next(),
+            _ => None,
+        };
+        first.map_or_else(
+            || self.to_string(),
+            |fault| format!("{self}, first {}: {}", fault.location, fault.message),
+        )
+    }
+
     fn tell(&self, asked_by: &str, teller: &Teller) {
         if let Self::Faults(faults) = self {
             for ConfigFault { location, message, hint, .. } in faults.errors().take(MOST_TOLD) {

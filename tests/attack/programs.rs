@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use steerd::check::{ExecProbe, Probe};
 use steerd::health::Outcome;
-use steerd::probe::exec::supervise_by;
+use steerd::probe::supervised::supervise_by;
 use steerd::probe::{self, Cause, Report};
 
 use crate::support::{STEERD, Steerd, wait_for};

@@ -3,6 +3,7 @@
 mod basics;
 mod checks;
 mod certainty;
+mod conditions;
 mod consequences;
 mod expiry;
 mod memory;

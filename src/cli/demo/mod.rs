@@ -155,6 +155,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             startup_wait: Duration::from_secs(3),
         },
         rule_files: crate::geo::RuleFiles::default(),
+        alerts: Vec::new(),
         warnings: ConfigFaults::default(),
     })
 }

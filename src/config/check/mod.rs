@@ -13,7 +13,7 @@ mod certificate;
 mod key;
 mod keys;
 mod pattern;
-mod program;
+pub(super) mod program;
 mod request;
 mod resolve;
 mod timing;

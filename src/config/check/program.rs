@@ -12,19 +12,19 @@ const MAX_ARGUMENTS: usize = 64;
 const MAX_ARGUMENT: usize = 4096;
 
 pub(super) fn program(value: TomlValue<'_>) -> Option<PathBuf> {
-    checked(value, value.string("the path of a program")?)
+    checked(value, value.string("the path of a program")?, "of the check")
 }
 
 /// A file that can be executed. The path is made absolute: a path without a slash would be searched for in
 /// `PATH`, and a relative one depends on the working directory.
-pub(super) fn checked(value: TomlValue<'_>, text: &str) -> Option<PathBuf> {
+pub(in crate::config) fn checked(value: TomlValue<'_>, text: &str, owner: &str) -> Option<PathBuf> {
     let refuse = |reason: &str| {
         let hint =
             "arguments belong in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
         let hint = text.contains(' ').then(|| hint.to_owned());
         // The text after a space may be arguments, which may contain secrets.
         let named = text.split_once(' ').map_or(text.into(), |(named, _)| format!("{named} ..."));
-        value.at.error_with_hint(format!("the program `{named}` of the check {reason}"), hint);
+        value.at.error_with_hint(format!("the program `{named}` {owner} {reason}"), hint);
         None
     };
     if text.is_empty() {
@@ -50,7 +50,7 @@ pub(super) fn checked(value: TomlValue<'_>, text: &str) -> Option<PathBuf> {
             Some(fault) if fault.certain => refuse(&format!("cannot be run: {}", fault.reason)),
             Some(fault) => {
                 let hint = "set PATH of the process that serves, or name the interpreter by its path";
-                let message = format!("the program `{text}` of the check: {}", fault.reason);
+                let message = format!("the program `{text}` {owner}: {}", fault.reason);
                 value.at.warning(message, hint.to_owned());
                 Some(path)
             }
@@ -74,7 +74,7 @@ pub(super) fn arguments(value: TomlValue<'_>) -> Option<Vec<String>> {
     read.into_iter().collect()
 }
 
-fn argument(value: TomlValue<'_>) -> Option<String> {
+pub(in crate::config) fn argument(value: TomlValue<'_>) -> Option<String> {
     let text = value.string("an argument")?;
     if text.len() > MAX_ARGUMENT || text.contains('\0') {
         value.must_be(format!("at most {MAX_ARGUMENT} bytes, none of them zero"), None);

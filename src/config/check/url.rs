@@ -11,7 +11,7 @@ use crate::spelling::closest;
 /// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. Missing parts come from the defaults.
 pub(super) fn read<'s>(value: TomlValue<'s>, text: &'s str) -> Option<CheckKeys<'s>> {
     if let Some(path) = text.strip_prefix("exec:") {
-        let program = program::checked(value, path)?;
+        let program = program::checked(value, path, "of the check")?;
         let kind = CheckKey::here(CheckKind::Exec, value.at);
         let plain = PlainKeys { kind, program: CheckKey::here(program, value.at), ..PlainKeys::default() };
         return Some(CheckKeys { plain, ..CheckKeys::default() });

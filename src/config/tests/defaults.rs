@@ -45,7 +45,8 @@ const BUILT_IN: Timing = Timing {
 
 #[test]
 fn built_in() {
-    let Setup { server, admin, served, rule_files, warnings } = load_with_rest("").unwrap();
+    let Setup { server, admin, served, rule_files, alerts, warnings } = load_with_rest("").unwrap();
+    assert_eq!(alerts, []);
     assert_eq!(rule_files, crate::geo::RuleFiles::default());
     assert!(served.rule_tables.is_empty());
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];

@@ -81,7 +81,7 @@ fn all_files_of_a_kind_share_one_limit() {
 }
 
 /// Every table of a configuration, each with an unknown key.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "no_such_key = 1",
     "[server]\nno_such_key = 1",
     "[server.rate_limit]\nresponses_per_second = 1\nno_such_key = 1",
@@ -99,6 +99,7 @@ const TABLES: [&str; 18] = [
     "[services.\"a.example.com\".persistence]\nno_such_key = 1",
     "[services.\"a.example.com\"]\nrules = [{ no_such_key = 1 }]",
     "[geo]\nno_such_key = 1",
+    "[[alerts]]\nno_such_key = 1",
     "[defaults]\nno_such_key = 1",
 ];
 
@@ -117,6 +118,7 @@ fn the_example_shows_every_key() {
                 || line.contains(&format!(", {key} = "))
                 || (line.starts_with("#   ") && follows(" "))
                 || words.starts_with(&format!("[{key}"))
+                || words.starts_with(&format!("[[{key}]]"))
                 || line.contains(&format!(".{key}]"))
         });
         assert!(shown, "`{key}` of {table}");

@@ -299,7 +299,7 @@ fn a_number_or_a_boolean_in_quotes_is_told_to_drop_them() {
 
 #[test]
 fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
-    let tls = "`ca_file` belongs to `tls` of a check, check = { type = \"https\", tls = { .. } }";
+    let tls = "`ca_file` belongs to `tls` of a check, check = { type = \"https\", tls = { .. } }; or to an alert, [[alerts]]";
     in_pool(
         "backends = [\"192.0.2.1\"]\nca_file = \"ca.pem\"",
         &format!("3:1 unknown key `ca_file` | {tls}"),
@@ -310,7 +310,7 @@ fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
     );
     one_error(
         "[server]\ntoken_file = \"t\"\n",
-        "2:1 unknown key `token_file` | `token_file` belongs to [admin]; or to [client]",
+        "2:1 unknown key `token_file` | `token_file` belongs to [admin]; or to [client]; or to an alert, [[alerts]]",
     );
     one_error(
         "[server]\ninclude = [\"a.toml\"]\n",
@@ -334,8 +334,10 @@ fn every_place_that_is_named_knows_the_key() {
     }
     assert!(misplaced::all().len() > 60);
     // Every key is in a table, except names of sections.
-    let sections =
-        ["server", "admin", "client", "geo", "keys", "zones", "pools", "services", "defaults", "pool"];
+    let sections = [
+        "server", "admin", "client", "geo", "alerts", "keys", "zones", "pools", "services", "defaults",
+        "pool",
+    ];
     let all = misplaced::all();
     let placeless: Vec<_> = known
         .keys()

@@ -14,6 +14,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
+use crate::alerts::AlertSources;
 use crate::checker::CheckerCommand;
 use crate::fleet::{Configuration, NewConfiguration, Reloaded};
 use crate::listener::Limits;
@@ -65,6 +66,12 @@ fn renewed(table: &Table, wanted: Option<NewConfiguration>) -> Arc<Table> {
         [],
         SmallRng::seed_from_u64(1),
     ))
+}
+
+/// Alerts of a server that has none.
+fn no_alerts(checker: &checker::CheckerHandle) -> AlertsHandle {
+    let (events, metrics) = (Events::new(SystemTime::now()), Arc::new(Metrics::new(1)));
+    AlertsHandle::new(AlertSources { checker: checker.clone(), events, metrics, admin: None })
 }
 
 impl Fixture {
@@ -130,9 +137,11 @@ impl Fixture {
         let metrics = Arc::new(Metrics::new(1));
         let ready = watch::channel(true).1;
         let published = Published::new(table());
+        let checker = checker::CheckerHandle { published, ready, commands };
         let reach = Reach {
-            notify: notify::start(published.clone(), Vec::new(), Arc::clone(&metrics)),
-            checker: checker::CheckerHandle { published, ready, commands },
+            notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
+            alerts: no_alerts(&checker),
+            checker,
             limits: limits.clone(),
             access,
             state_dir,
@@ -525,12 +534,14 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
 async fn without_a_file_or_without_a_checker() {
     let fixture = Fixture::start("");
     let setup = config::load(&fixture.directory.path().join("steerd.toml")).unwrap();
+    let checker = || checker::CheckerHandle {
+        published: Published::new(table()),
+        ready: watch::channel(true).1,
+        commands: mpsc::channel(1).0,
+    };
     let reach = || Reach {
-        checker: checker::CheckerHandle {
-            published: Published::new(table()),
-            ready: watch::channel(true).1,
-            commands: mpsc::channel(1).0,
-        },
+        checker: checker(),
+        alerts: no_alerts(&checker()),
         notify: notify::start(Published::new(table()), Vec::new(), Arc::new(Metrics::new(1))),
         limits: InForce::new(Limits::default(), usize::MAX),
         access: watch::channel(Access::default()).0,
