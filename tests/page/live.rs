@@ -88,7 +88,7 @@ fn a_server_that_ends_leaves_a_page_that_says_so() {
     let Site { server, .. } = site;
     drop(server.end("TERM"));
     tab.wait_for_text("#summary", "No contact with the server");
-    assert!(tab.text("#summary").contains("What follows is old"));
+    assert!(tab.text("#summary").contains("Everything below is old"));
     assert_eq!(tab.eval("return document.body.dataset.stale"), json!("yes"));
     tab.assert_quiet(&["net::ERR"]);
 }
@@ -116,7 +116,7 @@ fn an_answer_is_explained_in_the_page() {
     tab.assert_quiet(&["400 (Bad Request)"]);
 }
 
-/// What a backend, a name or an operator says is shown as text, whatever it is.
+/// Every text of a backend, a name or an operator is shown as text, whatever it is.
 #[test]
 fn hostile_texts_are_texts() {
     const HOSTILE: &str = "<img src=x onerror=notes.push(1)><script>notes.push(2)</script>";

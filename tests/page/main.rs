@@ -7,6 +7,7 @@
 mod access;
 mod browser;
 mod changes;
+mod faults;
 mod live;
 mod pictures;
 mod scale;

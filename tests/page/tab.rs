@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use crate::browser::Browser;
 use crate::support::{PATIENCE, wait_for};
 
-/// Notes what a page must never do.
+/// Notes what a page must never do, and how long its work takes.
 const NOTES: &str = "window.notes = [];
+    window.measures = [];
+    new PerformanceObserver((list) => measures.push(...list.getEntries())).observe({ type: 'measure' });
     addEventListener('securitypolicyviolation', (event) => notes.push(`${event.violatedDirective} ${event.blockedURI}`));
     addEventListener('error', (event) => notes.push(event.message));
     addEventListener('unhandledrejection', (event) => notes.push(String(event.reason)));";
@@ -94,6 +96,11 @@ impl<'b> Tab<'b> {
 
     pub(crate) fn go(&self, url: &str) {
         self.command("POST", "url", &json!({"url": url}));
+    }
+
+    /// Runs a script in each page that is loaded from now on, before the scripts of the page.
+    pub(crate) fn before(&self, script: &str) {
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
     }
 
     /// The value of a script, which returns it.

@@ -62,6 +62,21 @@ fn the_token_is_asked_for_once_and_gone_with_the_tab() {
     tab.keys(ESCAPE);
     tab.wait("a way back to it", "return !document.querySelector('#token-button').hidden");
     assert!(!tab.text("main").contains("www.page.test"), "the token was only for the closed tab");
+
+    // A return to the tab does not ask again. The third request shows that the reply to the second has been read.
+    tab.eval(
+        "window.asked = 0;
+         const real = window.fetch;
+         window.fetch = (...given) => { asked += 1; return real(...given); };",
+    );
+    tab.wait(
+        "the page asks for the state",
+        "document.dispatchEvent(new Event('visibilitychange')); return asked >= 3",
+    );
+    assert_eq!(tab.eval("return document.querySelector('#token-dialog').open"), json!(false));
+    tab.click("#token-button");
+    tab.fill("#token-input", &format!("{TOKEN}{ENTER}"));
+    tab.wait_for_text("#services", "www.page.test");
     tab.assert_quiet(&[UNAUTHORIZED]);
 }
 

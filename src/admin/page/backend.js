@@ -108,7 +108,7 @@ export class BackendRow {
   }
 }
 
-/// What an operator, a hold, slow start or a certificate adds to the state.
+/// Additions to the state by an operator, a hold, slow start or a certificate.
 function notes(backend, now) {
   const found = [];
   for (const kept of [backend.override, backend.weight_override]) {

@@ -66,7 +66,7 @@ function requestFor({ choice, percent, length: lasts, reason }, { model, pool, b
   };
 }
 
-/// What the state means for clients of this backend.
+/// The meaning of the state for clients of this backend.
 function meaning(state, model, pool, name) {
   const services = model.servicesOf(pool.name).map(({ service }) => nameOf(service));
   if (state === "up") return [`${name} is answered as if healthy, whatever its checks say`];

@@ -1,4 +1,4 @@
-// What happens, as it happens: from a stream of the server, or by asking again and again if there is none.
+// The events, as they happen: from a stream of the server, or by asking again and again if there is none.
 
 import { request, send } from "./api.js";
 import { $, h, setAttribute, setHidden, setText } from "./dom.js";
@@ -11,6 +11,10 @@ const POLL = 5000;
 const LONGEST_PAUSE = 30_000;
 /// How long a stream is given up after the server has refused it.
 const WITHOUT_STREAM = 60_000;
+/// The server sends something at least every 15 s; a stream that is silent for longer than this is dead.
+const SILENCE = 40_000;
+/// The kind of the line that stands where events are missing.
+const GAP = "gap";
 
 export class Events {
   /// `onEvent` is called when something has happened.
@@ -21,7 +25,7 @@ export class Events {
     this.last = null;
     this.limit = FIRST;
     this.running = null;
-    this.missed = false;
+    this.gaps = 0;
     $("events-serious").addEventListener("change", () => this.render());
     $("events-more").addEventListener("click", () => {
       this.limit = KEPT;
@@ -61,13 +65,26 @@ export class Events {
 
   /// Takes all events since the last one.
   async poll(signal) {
-    const { events, missed } = await request(`events${this.after()}`, { signal, quiet: true });
-    this.missed ||= missed && this.last !== null;
+    const { events, missed, last } = await request(`events${this.after()}`, { signal, quiet: true });
+    const isBack = this.last !== null && last < this.last;
+    if ((missed || isBack) && this.last !== null) this.addGap(events);
     this.add(events);
+    this.last = isBack ? null : last;
+    // The server has begun again with its clock set back: all of its events are new.
+    if (isBack) await this.poll(signal);
   }
 
   /// Takes events as they come, until the stream ends.
   async stream(signal, onOpen) {
+    const silence = new Watchdog(SILENCE);
+    try {
+      await this.read(AbortSignal.any([signal, silence.signal]), () => silence.begin(), onOpen);
+    } finally {
+      silence.end();
+    }
+  }
+
+  async read(signal, onSign, onOpen) {
     const response = await send(`events${this.after()}`, { signal, headers: { Accept: "text/event-stream" } });
     if (!response.headers.get("content-type")?.startsWith("text/event-stream")) throw Object.assign(new Error("no stream"), { status: 406 });
     onOpen();
@@ -76,10 +93,13 @@ export class Events {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
+      onSign();
       text = (text + value).replaceAll("\r", "");
       const blocks = text.split("\n\n");
       text = blocks.pop();
-      this.add(blocks.map(eventOf).filter(Boolean));
+      const events = blocks.map(eventOf).filter(Boolean);
+      if (blocks.some((block) => /^event: ?missed$/m.test(block))) this.addGap(events);
+      this.add(events);
     }
   }
 
@@ -93,8 +113,20 @@ export class Events {
     for (const event of fresh) {
       this.ids.add(event.id);
       this.events.push(event);
-      this.last = Math.max(this.last ?? 0, event.id);
+      this.last = event.id;
     }
+    this.changed();
+  }
+
+  /// Notes that events before these are missing.
+  addGap([next]) {
+    this.gaps += 1;
+    const at = next?.at ?? new Date().toISOString();
+    this.events.push({ id: `${GAP} ${this.gaps}`, at, kind: GAP, severity: "warning", message: "The server has restarted, or some events were missed" });
+    this.changed();
+  }
+
+  changed() {
     for (const { id } of this.events.splice(0, Math.max(0, this.events.length - KEPT))) this.ids.delete(id);
     this.onEvent();
     this.due ??= requestAnimationFrame(() => this.render());
@@ -114,11 +146,10 @@ export class Events {
       else $("events-list").insertBefore(node, place);
     }
     this.nodes = nodes;
-    setText($("events-count"), this.events.length > 0 ? whole(this.events.length) : "");
+    setText($("events-count"), this.events.length > 0 ? whole(this.events.filter(({ kind }) => kind !== GAP).length) : "");
     setHidden($("events-more"), listed.length <= this.limit);
     setText($("events-more"), `Show all ${whole(listed.length)}`);
-    const gap = this.missed ? "Some events were missed while there was no contact" : "";
-    setText($("events-note"), listed.length > 0 ? gap : isSerious ? "No warning and no error." : "No event yet.");
+    setText($("events-note"), listed.length > 0 ? "" : isSerious ? "No warning and no error." : "No event yet.");
   }
 }
 
@@ -135,11 +166,20 @@ function eventOf(block) {
 
 const WORDS = { info: "Info", warning: "Warning", error: "Error" };
 
-function line({ at, kind, severity, message, pool, backend, service, reason, asked_by: by }) {
+/// Fields that have their own place in a line, or that the message tells.
+const PLACED = new Set(["id", "at", "kind", "severity", "message", "until", "service", "reason", "asked_by"]);
+
+/// A value as `steerd events` shows it: without quotes, unless it has spaces.
+const plain = (value) => (typeof value === "string" && !value.includes(" ") ? value : JSON.stringify(value));
+
+function line(event) {
+  const { at, kind, severity, message, pool, backend, service, reason, asked_by: by } = event;
   const time = parseTime(at);
   const about = service ?? (pool && backend ? `${pool}/${backend}` : pool);
   const subject = about && !message.includes(about) ? h("strong", {}, `${about}: `) : null;
-  const more = [reason && !message.includes(reason) ? reason : "", by ? `by ${by}` : ""].filter(Boolean);
+  const isPlaced = (name) => PLACED.has(name) || (!service && (name === "pool" || name === "backend"));
+  const facts = Object.entries(event).filter(([name]) => !isPlaced(name)).map(([name, value]) => `${name}=${plain(value)}`);
+  const more = [facts.join(" "), reason && !message.includes(reason) ? reason : "", by ? `by ${by}` : ""].filter(Boolean);
   const node = h("li", {},
     h("time", { datetime: at, title: fullTime(time) }, clock(time, Date.now())),
     h("span", { class: "level" }, WORDS[severity] ?? severity),
@@ -147,6 +187,28 @@ function line({ at, kind, severity, message, pool, backend, service, reason, ask
     h("span", { class: "message" }, subject, message, more.length > 0 ? h("span", { class: "note" }, ` ${more.join(" · ")}`) : null));
   setAttribute(node, "data-severity", severity);
   return node;
+}
+
+/// Aborts its signal when nothing has begun it again for some time.
+class Watchdog {
+  constructor(patience) {
+    this.patience = patience;
+    this.controller = new AbortController();
+    this.begin();
+  }
+
+  get signal() {
+    return this.controller.signal;
+  }
+
+  begin() {
+    this.end();
+    this.timer = setTimeout(() => this.controller.abort(), this.patience);
+  }
+
+  end() {
+    clearTimeout(this.timer);
+  }
 }
 
 function sleep(ms, signal) {

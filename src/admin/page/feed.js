@@ -2,7 +2,8 @@
 // while nobody sees the page.
 
 import { Refused, request } from "./api.js";
-import { askForToken } from "./token.js";
+import { measure } from "./measure.js";
+import { askForTokenOnce } from "./token.js";
 
 const PERIOD = 2000;
 const HIDDEN = 15_000;
@@ -48,18 +49,18 @@ export class Feed {
       const sent = Date.now();
       const text = await request("status", { asText: true, quiet: true });
       const received = Date.now();
-      performance.mark("steerd-update-start");
+      const start = performance.now();
       const status = JSON.parse(text);
       // The server stamps it between the two.
       const offset = Date.parse(status.at) - (sent + received) / 2;
       this.onStatus(status, Math.abs(offset) < 1000 ? 0 : offset);
-      performance.measure("steerd-update", "steerd-update-start");
+      measure("steerd-update", start);
     } catch (error) {
       this.onFault(error);
       const isToken = error instanceof Refused && error.status === 401;
       pause = isToken ? null : AFTER_FAULT;
       // With another token it is asked again.
-      if (isToken) askForToken(error).catch(() => {});
+      if (isToken) askForTokenOnce(error);
     }
     this.isBusy = false;
     // Without the token, it waits until there is one.

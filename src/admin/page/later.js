@@ -1,6 +1,8 @@
 // Rows out of sight wait until the browser has time: what is in sight is drawn at once, the rest in slices that nobody
 // notices.
 
+import { measure } from "./measure.js";
+
 /// Milliseconds of work at a time.
 const SLICE = 8;
 /// The longest that a row waits, milliseconds, unless others wait before it.
@@ -40,14 +42,14 @@ const whenIdle = window.requestIdleCallback ?? ((act) => setTimeout(act, 50));
 function schedule() {
   isDue = true;
   whenIdle(() => {
-    performance.mark("steerd-slice-start");
-    const end = performance.now() + SLICE;
+    const start = performance.now();
+    const end = start + SLICE;
     for (const row of waiting) {
       waiting.delete(row);
       if (row.node.isConnected) row.draw();
       if (performance.now() >= end) break;
     }
-    performance.measure("steerd-slice", "steerd-slice-start");
+    measure("steerd-slice", start);
     isDue = false;
     if (waiting.size > 0) schedule();
   }, { timeout: PATIENCE });

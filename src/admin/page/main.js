@@ -22,6 +22,8 @@ const rates = new Rates();
 let model = null;
 let heard = null;
 let fault = null;
+/// The fault of this page itself that keeps it from showing the last answer.
+let broken = null;
 
 const reveal = (id, pool) => pools.reveal(id, pool);
 const load = (pool, again) => {
@@ -43,9 +45,20 @@ const feed = new Feed(show, fail);
 const events = new Events(() => feed.soon());
 
 function show(status, offset) {
+  try {
+    draw(status, offset);
+    broken = null;
+  } catch (error) {
+    console.error(error);
+    broken = error;
+  }
+  [heard, fault] = [Date.now(), null];
+  contact();
+}
+
+function draw(status, offset) {
   const changed = changedPools(status);
   model = new Model(status, offset);
-  [heard, fault] = [Date.now(), null];
   rates.add(model);
   history.add(model);
   trouble.update(model);
@@ -85,19 +98,21 @@ function facts(status) {
   const most = Math.max(...rates.line, 1);
   const points = rates.line.map((value, index) => `${60 - rates.line.length + index} ${(15 - (value / most) * 14).toFixed(1)}`);
   setAttribute($("queries-line").firstElementChild, "d", points.length > 1 ? `M${points.join("L")}` : "");
-  contact();
 }
 
 /// When the server was last heard of; after some seconds of silence, that what is shown is old.
 function contact() {
   const silence = heard === null ? null : Date.now() - heard;
   const isOld = silence !== null && fault !== null && silence > 4000;
-  const text = silence === null ? (fault ? "no answer" : "waiting") : silence < 3000 ? "now" : `${length(silence)} ago`;
+  const text = broken ? "not shown" : silence === null ? (fault ? "no answer" : "waiting") : silence < 3000 ? "now" : `${length(silence)} ago`;
   setText($("contact"), text);
-  setAttribute($("contact"), "data-contact", silence === null ? "waiting" : isOld ? "lost" : "live");
-  setAttribute(document.body, "data-stale", isOld ? "yes" : null);
+  setAttribute($("contact"), "data-contact", silence === null ? "waiting" : isOld || broken ? "lost" : "live");
+  setAttribute(document.body, "data-stale", isOld || broken ? "yes" : null);
   if (isOld) {
-    setText($("summary"), `No contact with the server for ${length(silence)}: ${fault.message}. What follows is old`);
+    setText($("summary"), `No contact with the server for ${length(silence)}: ${fault.message}. Everything below is old`);
+    setAttribute($("summary"), "data-level", "trouble");
+  } else if (broken) {
+    setText($("summary"), `This page cannot show the state: ${broken.message}. Load it again, or use \`steerd status\``);
     setAttribute($("summary"), "data-level", "trouble");
   }
 }

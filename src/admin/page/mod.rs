@@ -45,6 +45,7 @@ const FILES: &[PageFile] = &[
     script!("history.js"),
     script!("later.js"),
     script!("main.js"),
+    script!("measure.js"),
     script!("model.js"),
     script!("pools.js"),
     script!("preview.js"),

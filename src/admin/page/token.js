@@ -7,6 +7,8 @@ const KEY = "steerd.token";
 
 let listener = () => {};
 let waiting = null;
+/// Whether the dialog was closed without a token, so that it opens again only when a person asks for something.
+let isDeclined = false;
 let dialog;
 
 export const tokenOfTab = () => sessionStorage.getItem(KEY);
@@ -43,6 +45,12 @@ export function showButton(isNeeded = false) {
   setHidden($("token-button"), !isNeeded && tokenOfTab() === null);
 }
 
+/// Asks for the token unless that was declined before; then its button is there.
+export function askForTokenOnce(refused) {
+  if (isDeclined) showButton(true);
+  else askForToken(refused).catch(() => {});
+}
+
 /// Asks for the token. `refused` is the reply that makes it necessary, if any. Ends when this tab has another token, and
 /// throws if the person does not give one.
 export function askForToken(refused) {
@@ -61,6 +69,11 @@ export function askForToken(refused) {
 function settle(isGiven) {
   const asked = waiting;
   waiting = null;
-  if (isGiven) asked?.resolve();
-  else asked?.reject(asked.refused);
+  if (isGiven) {
+    isDeclined = false;
+    asked?.resolve();
+  } else if (asked) {
+    isDeclined = true;
+    asked.reject(asked.refused);
+  }
 }
