@@ -48,6 +48,10 @@ fn a_backend_is_drained_and_returned_by_clicks() {
     );
     tab.wait_for_text("#trouble", "web/gw1 is overridden: drain");
     tab.wait_for_text("#events-list", "backend is overridden");
+    let event = tab.text("#events-list li:first-child");
+    for expected in ["web/gw1: ", "state=drain", "ends_in=30m", "kernel", "by "] {
+        assert!(event.contains(expected), "{expected}: {event}");
+    }
     let kept = site.backend("web", "gw1");
     assert_eq!(
         (&kept["override"]["state"], &kept["override"]["reason"]),
@@ -176,5 +180,77 @@ fn a_service_that_waits_is_failed_back_by_a_click() {
     submit(&tab, "Fail back");
     tab.wait_for_text(service, "up");
     assert_eq!(tab.text(".tier[data-answers]"), "web");
+    tab.assert_quiet(&[]);
+}
+
+/// Holds requests that have no `dry_run`, or all requests for changes, until `release` is called.
+fn hold(tab: &Tab<'_>, is_all: bool) {
+    tab.eval(&format!(
+        "window.held = [];
+         window.real ??= window.fetch;
+         window.fetch = (url, options) => options?.method === 'GET' || !({is_all} || !options?.body?.includes('dry_run'))
+             ? real(url, options)
+             : new Promise((resolve) => held.push((reply) => resolve(reply ?? real(url, options))));"
+    ));
+}
+
+#[test]
+fn a_choice_never_shows_the_consequences_of_another() {
+    let site = Site::start("");
+    let browser = Browser::shared();
+    let tab = site.open(&browser);
+    let state = "return [document.querySelector('#change-consequences').innerText, document.querySelector('#change-asking').hidden,
+        document.querySelector('#change-force').hidden, document.querySelector('#change-submit').disabled]";
+    ask(&tab, "st1", "drain");
+    tab.wait_for_text("#change-force", "Do it although");
+    hold(&tab, true);
+    tab.click("#change-choices input[value=up]");
+    tab.wait("the server is asked", "return held.length === 1");
+    assert_eq!(tab.eval(state), json!(["", false, true, true]));
+    tab.eval("held[0](); window.fetch = real");
+    tab.wait_for_text("#change-consequences", "as if healthy");
+    assert_eq!(tab.eval(state).as_array().unwrap()[1..], [json!(true), json!(true), json!(false)]);
+
+    // The same for a dialog that is opened again.
+    tab.keys(ESCAPE);
+    ask(&tab, "st1", "drain");
+    tab.keys(ESCAPE);
+    hold(&tab, true);
+    tab.click(&format!("{} button[data-action=drain]", row("gw1")));
+    tab.wait("the server is asked", "return held.length === 1");
+    assert_eq!(tab.eval(state), json!(["", false, true, true]));
+    tab.eval("held[0](); window.fetch = real");
+    tab.wait_for_text("#change-consequences", "New answers leave gw1 out");
+    tab.assert_quiet(&[]);
+}
+
+#[test]
+fn a_dialog_that_is_closed_while_its_change_is_sent_disturbs_no_other() {
+    let site = Site::start("");
+    let browser = Browser::shared();
+    let tab = site.open(&browser);
+    let send = |backend: &str| {
+        ask(&tab, backend, "drain");
+        hold(&tab, false);
+        submit(&tab, &format!("Drain {backend}"));
+        tab.wait("the change is under way", "return held.length === 1");
+        tab.keys(ESCAPE);
+        tab.wait("the dialog is closed", "return !document.querySelector('#change-dialog').open");
+    };
+    send("gw1");
+    ask(&tab, "gw3", "drain");
+    tab.eval("held[0]()");
+    tab.wait_for_text("#toast", "gw1: drain. Safe to stop from");
+    assert_eq!(
+        tab.eval("return document.querySelector('#change-dialog').open"),
+        json!(true),
+        "gw3 is asked for"
+    );
+    assert!(tab.text("#change-consequences").contains("leave gw3 out"));
+    tab.keys(ESCAPE);
+
+    send("gw2");
+    tab.eval("held[0](new Response('{\"detail\": \"it interrupts service\"}', { status: 409 }))");
+    tab.wait_for_text("#toast", "Change web/gw2: it interrupts service");
     tab.assert_quiet(&[]);
 }

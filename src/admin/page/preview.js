@@ -67,30 +67,39 @@ function lookAhead(delay) {
   asking?.abort();
   clearTimeout(timer);
   setText($("change-fault"), "");
-  const wanted = current?.requestFor(fields());
+  const change = current;
+  const wanted = change.requestFor(fields());
   setHidden($("change-terms"), !wanted?.hasTerms);
-  current.preview = null;
+  change.preview = null;
+  // The consequences of an earlier choice would pass for those of this one.
+  show([], wanted !== null);
   ready();
   if (!wanted) return;
   setText($("change-submit"), wanted.button);
-  timer = setTimeout(() => preview(wanted), delay);
+  timer = setTimeout(() => preview(change, wanted), delay);
 }
 
-async function preview(wanted) {
+/// Shows consequences, or that they are asked for.
+function show(said, isAsking, needsForce = false) {
+  $("change-consequences").replaceChildren(...said.map((text) => h("li", {}, `${text}.`)));
+  setHidden($("change-asking"), !isAsking);
+  setHidden($("change-force"), !needsForce);
+  $("change-form").elements.force.checked = false;
+  $("change-preview").dataset.level = needsForce ? "trouble" : "fine";
+}
+
+async function preview(change, wanted) {
   asking = new AbortController();
   const { signal } = asking;
   try {
     const told = await request(dry(wanted), { ...wanted, body: wanted.body && { ...wanted.body, force: false, dry_run: true }, signal });
-    if (signal.aborted || !current) return;
-    current.preview = told;
+    if (signal.aborted || current !== change) return;
+    change.preview = told;
     const said = [...wanted.sentences, ...told.consequences.map((text) => `${text[0].toUpperCase()}${text.slice(1)}`)];
-    $("change-consequences").replaceChildren(...said.map((text) => h("li", {}, `${text}.`)));
-    setHidden($("change-force"), !told.needs_force);
-    $("change-form").elements.force.checked = false;
-    $("change-preview").dataset.level = told.needs_force ? "trouble" : "fine";
+    show(said, false, told.needs_force);
   } catch (error) {
-    if (signal.aborted || !current) return;
-    $("change-consequences").replaceChildren();
+    if (signal.aborted || current !== change) return;
+    show([], false);
     setText($("change-fault"), error.message);
   }
   ready();
@@ -106,17 +115,22 @@ function ready() {
 async function apply() {
   if ($("change-submit").disabled) return;
   const { force, ...others } = fields();
-  const wanted = current.requestFor({ force, ...others });
-  const { onDone } = current;
+  const change = current;
+  const wanted = change.requestFor({ force, ...others });
   $("change-submit").disabled = true;
   try {
     const isPut = wanted.method === "PUT";
     const path = !isPut && force ? `${wanted.path}?force=true` : wanted.path;
     const told = await request(path, { ...wanted, body: isPut ? { ...wanted.body, force } : undefined });
-    dialog.close();
+    // The dialog may be closed meanwhile, or open for another change.
+    if (current === change) dialog.close();
     say([wanted.done(told), lost(told)].filter(Boolean).join(". "));
-    onDone();
+    change.onDone();
   } catch (error) {
+    if (current !== change) {
+      say(`${change.title}: ${error.message}`);
+      return;
+    }
     // The state may have changed since the preview.
     setText($("change-fault"), error.message);
     if (error.status === 409) {
