@@ -15,7 +15,7 @@ use crate::support::client::Client;
 use crate::support::message::{A, Query, wire};
 use crate::support::traffic::Sent;
 use crate::support::{Process, STEERD, dig, program, wait_for};
-use crate::{namespace, output, source};
+use crate::{guide, namespace, output, source, text};
 
 /// The server of the example in the package.
 const DNS: &str = "127.0.0.1:5300";
@@ -170,6 +170,50 @@ fn it_is_installed_run_upgraded_removed_and_purged() {
         let user = root.run(&["id", "steerd"]);
         assert!(user.contains("(steerd)"), "{user}");
     });
+}
+
+#[test]
+fn an_upgrade_restarts_a_service_that_runs_if_it_accepts_the_configuration() {
+    namespace::run_with_users(
+        "debian::an_upgrade_restarts_a_service_that_runs_if_it_accepts_the_configuration",
+        || {
+            let directory = TempDir::new().unwrap();
+            let (old, new) = (build(&directory, "0.1.0-1"), build(&directory, "0.1.0-2"));
+            let root = guide::debian_with_systemd();
+            let process = || root.read("/run/steerd.pid");
+            install(&root, &old);
+            let first = process();
+
+            // The new version refuses the configuration: the old process answers on, and the operator is told.
+            let config = root.read("/etc/steerd/steerd.toml");
+            std::fs::write(root.path("/etc/steerd/steerd.toml"), format!("unknown = 1\n{config}")).unwrap();
+            root.copy(&new, "/tmp/steerd.deb");
+            let upgraded = root.command(&["dpkg", "--install", "/tmp/steerd.deb"]).output().unwrap();
+            let told = text(&upgraded.stderr);
+            assert!(upgraded.status.success() && told.contains("there was no restart"), "{told}");
+            assert!(told.contains("unknown"), "the fault is shown: {told}");
+            assert_eq!(process(), first);
+            assert_eq!(answers("www.steerd.test"), ["127.0.0.1"]);
+
+            std::fs::write(root.path("/etc/steerd/steerd.toml"), &config).unwrap();
+            install(&root, &old);
+            let second = process();
+            assert_ne!(second, first);
+            assert_eq!(answers("www.steerd.test"), ["127.0.0.1"]);
+
+            // Stopped by hand: it stays so.
+            root.run(&["systemctl", "stop", "steerd"]);
+            install(&root, &new);
+            assert_eq!(process(), second);
+            assert!(!root.command(&["steerd", "healthcheck"]).status().unwrap().success());
+
+            // A package that comes back starts again.
+            root.run(&["dpkg", "--remove", "steerd"]);
+            install(&root, &new);
+            assert_eq!(answers("www.steerd.test"), ["127.0.0.1"]);
+            root.run(&["systemctl", "stop", "steerd"]);
+        },
+    );
 }
 
 /// Upgrades while queries are sent, restarts the service as systemd would, and returns it.

@@ -36,7 +36,7 @@ fn stand_in(name: &str) -> std::path::PathBuf {
 }
 
 /// A Debian with the programs of the page, and a stand-in for systemd.
-fn debian_with_systemd() -> Root {
+pub(crate) fn debian_with_systemd() -> Root {
     let root = Root::debian_with(&["apt", "bind9-dnsutils"]);
     // As if systemd ran: then the scripts of the package start and stop the service.
     std::fs::create_dir_all(root.path("/run/systemd/system")).unwrap();
@@ -63,9 +63,16 @@ fn the_debian_package_as_the_page_says() {
         let package = debian::build(&built, "0.1.0-1");
         root.copy(&package, package.file_name().unwrap().to_str().unwrap());
         assert!(run(&root, install).ends_with("127.0.0.1\n"));
-        let shown = run(&root, configure);
-        let answered: Vec<&str> = shown.lines().rev().take(1).collect();
-        assert!(answered[0].starts_with("192.0.2.1"), "{shown}");
+        // The user of the service must be able to read the files, also if root keeps new files to itself.
+        let shown = run(&root, &format!("umask 077\n{configure}"));
+        assert!(
+            shown.contains("\n  systemctl restart steerd\n") && !shown.contains("steerd serve"),
+            "{shown}"
+        );
+        assert!(shown.lines().any(|line| line.starts_with("192.0.2.1") && line.len() < 12), "{shown}");
+        let modes = ["stat", "-c", "%a", "/etc/steerd/steerd.toml", "/etc/steerd/lb.example.com.zone"];
+        assert_eq!(root.run(&modes), "644\n644\n");
+        root.run(&["setpriv", "--reuid", "steerd", "--regid", "steerd", "--clear-groups", "steerd", "check"]);
         let shown = run(&root, reload);
         assert!(shown.contains("reloaded") && shown.contains("www.lb.example.com"), "{shown}");
         // The upgrade is the same command.
@@ -81,8 +88,11 @@ fn the_debian_package_as_the_page_says() {
         let (removes, purges) = remove.split_once('\n').unwrap();
         run(&root, removes);
         assert!(root.path("/etc/steerd/steerd.toml").exists() && !root.path("/usr/bin/steerd").exists());
+        // A zone that the operator wrote is the operator's.
+        std::fs::write(root.path("/etc/steerd/mine.zone"), "; mine\n").unwrap();
         run(&root, purges);
-        assert!(!root.path("/etc/steerd/steerd.toml").exists() && !root.path("/var/lib/steerd").exists());
+        assert_eq!(root.run(&["ls", "/etc/steerd"]), "mine.zone\n");
+        assert!(!root.path("/var/lib/steerd").exists());
     });
 }
 
@@ -128,7 +138,8 @@ fn a_service_from_source_as_the_page_says() {
         for name in ["steerd.service", "steerd.sysusers"] {
             root.copy(&source("packaging").join(name), &format!("/packaging/{name}"));
         }
-        run(&root, &blocks[1]);
+        run(&root, &format!("umask 077\n{}", blocks[1]));
+        assert_eq!(root.run(&["stat", "-c", "%a", "/etc/steerd", "/etc/steerd/steerd.toml"]), "755\n644\n");
         let status = root.command(&["steerd", "status"]).output().unwrap();
         assert!(crate::text(&status.stdout).contains("www.lb.example.com"), "{status:?}");
         run(&root, &blocks[2]);

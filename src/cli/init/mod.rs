@@ -9,12 +9,13 @@ mod next;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::{complain, print};
+use crate::cli::{DEFAULT_CONFIG, complain, print};
 use crate::config::{self, fault::ConfigFaults, to_ascii};
 use crate::name::Name;
 use crate::printable::printable;
@@ -122,17 +123,48 @@ fn write(init: &Init) -> Result<PathBuf, InitError> {
             }
         }
     }
+    let missing: Vec<&Path> = init.directory.ancestors().take_while(|path| is_missing(path)).collect();
     fs::create_dir_all(&init.directory)
         .map_err(|source| InitError::Write { path: init.directory.clone(), source })?;
-    try_out(&init.directory, &files)?;
+    if let Err(error) = try_out(&init.directory, &files) {
+        for directory in missing {
+            let _ = fs::remove_dir(directory);
+        }
+        return Err(error);
+    }
+    if for_service(&path) {
+        for directory in missing {
+            let opened = fs::set_permissions(directory, PermissionsExt::from_mode(0o755));
+            opened.map_err(|source| InitError::Write { path: directory.to_owned(), source })?;
+        }
+    }
     for (name, text) in &files {
-        let mut options = OpenOptions::new();
-        options.write(true);
-        let options = if init.force { options.create(true).truncate(true) } else { options.create_new(true) };
-        let written = options.open(in_place(name)).and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|source| InitError::Write { path: in_place(name), source })?;
+        write_file(&in_place(name), text, init.force, for_service(&path))
+            .map_err(|source| InitError::Write { path: in_place(name), source })?;
     }
     Ok(path)
+}
+
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && !path.exists()
+}
+
+/// Whether the configuration is that of the service, which another user reads than the one who writes it.
+fn for_service(path: &Path) -> bool {
+    path == Path::new(DEFAULT_CONFIG)
+}
+
+/// Writes a file. A new one can be read by all users if `for_all`, whatever the umask is; one that exists keeps its mode.
+fn write_file(path: &Path, text: &str, replace: bool, for_all: bool) -> io::Result<()> {
+    let is_new = !path.exists();
+    let mut options = OpenOptions::new();
+    options.write(true);
+    let options = if replace { options.create(true).truncate(true) } else { options.create_new(true) };
+    let mut file = options.open(path)?;
+    if is_new && for_all {
+        file.set_permissions(PermissionsExt::from_mode(0o644))?;
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// Loads the configuration from a directory that is removed again, so that nothing is written if it has a fault.

@@ -4,16 +4,21 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::cli::DEFAULT_CONFIG;
 use crate::cli::demo::program;
-use crate::cli::init::Init;
 use crate::cli::init::files::{POOL, name_servers, record_type};
+use crate::cli::init::{Init, for_service};
 
 /// Commands that can be pasted, in the order in which they are needed.
 pub(super) fn steps(init: &Init, path: &Path) -> String {
     let program = program(std::env::args().next());
     let shown = path.to_string_lossy();
-    let file = if shown == DEFAULT_CONFIG { String::new() } else { format!(" -c {}", word(&shown)) };
+    let file = if for_service(path) { String::new() } else { format!(" -c {}", word(&shown)) };
+    // The directory is there if systemd runs the machine, which no container has.
+    let (run, command) = if for_service(path) && Path::new("/run/systemd/system").is_dir() {
+        ("restart the service as root", "systemctl restart steerd".to_owned())
+    } else {
+        ("run the server", format!("{program} serve{file}"))
+    };
     let zone_file = init.directory.join(init.zone_file());
     let (service, zone) = (init.name.to_plain(), init.zone().to_plain());
     let mut text = format!(
@@ -21,10 +26,10 @@ pub(super) fn steps(init: &Init, path: &Path) -> String {
 wrote {shown}
 wrote {zone_file}
 
-Check it, run its health checks once, then run the server:
+Check it, run its health checks once, then {run}:
   {program} check{file}
   {program} probe{file}
-  {program} serve{file}
+  {command}
 
 Ask it, and see its backends, from another shell:
   dig @{address} -p {port} {service} +short
