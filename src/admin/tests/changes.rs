@@ -145,7 +145,7 @@ async fn a_reload_answers_with_what_has_changed() {
             "changed": [{ "name": "web", "details": ["backend one: weight 1 -> 3"] }],
         },
         "services": nothing, "zones": nothing, "overrides": nothing, "keys": nothing, "admin": nothing,
-        "geo": nothing,
+        "geo": nothing, "alerts": nothing,
         "server": {
             "added": [], "removed": [],
             "changed": [{ "name": "nsid", "details": ["none -> \"a\""] }],

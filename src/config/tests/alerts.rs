@@ -168,7 +168,7 @@ fn faults() {
     assert_eq!(
         errors(&single),
         [
-            "steerd.toml:1:2 `alerts` must be a list of tables; this is a table | write [[alerts]], in double brackets"
+            "steerd.toml:1:1 `alerts` must be a list of tables; this is a table | write [[alerts]], in double brackets"
         ]
     );
     let plain = load("[[alerts]]\nurl = \"http://a.example/1\"\ntoken_file = \"token\"\n").unwrap();
