@@ -17,6 +17,8 @@ enum Block {
 pub(crate) struct Guide {
     blocks: std::vec::IntoIter<Block>,
     shell: Shell,
+    /// The last commands, and the output that the guide shows.
+    last: (String, Option<String>),
 }
 
 impl Guide {
@@ -25,7 +27,7 @@ impl Guide {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides").join(name);
         let text =
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { blocks: blocks(&text).into_iter(), shell: Shell::start(directory) }
+        Self { blocks: blocks(&text).into_iter(), shell: Shell::start(directory), last: Default::default() }
     }
 
     /// Runs the commands of the sections up to this heading, which must exist.
@@ -54,7 +56,14 @@ impl Guide {
         self.shell.run(commands)
     }
 
+    /// Runs the last commands of the guide again.
+    pub(crate) fn repeat(&mut self) {
+        let (commands, output) = self.last.clone();
+        self.run(&commands, output.as_deref());
+    }
+
     fn run(&mut self, commands: &str, expected: Option<&str>) {
+        self.last = (commands.to_owned(), expected.map(str::to_owned));
         let said = self.shell.run(commands);
         if let Some(missing) = expected.and_then(|expected| first_missing(expected, &said)) {
             panic!(

@@ -39,7 +39,7 @@ pub(crate) fn write_web_server(directory: &Path, host: &str, address: &str, loca
     std::fs::write(here.join("nginx.conf"), config).unwrap();
 }
 
-/// Writes a program `ssh`: `ssh HOST sudo systemctl ACTION SERVICE` controls the nginx of the host.
+/// Writes the programs `sudo` and `ssh`: `ssh HOST sudo systemctl ACTION SERVICE` controls the nginx of the host.
 pub(crate) fn write_ssh(directory: &Path) {
     let nginx = program("nginx");
     let script = format!(
@@ -51,7 +51,10 @@ pub(crate) fn write_ssh(directory: &Path) {
         directory.display(),
         nginx.display()
     );
-    let path = directory.join("ssh");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Everything in the namespace runs as root already.
+    for (name, script) in [("ssh", script.as_str()), ("sudo", "#!/bin/sh\nexec \"$@\"\n")] {
+        let path = directory.join(name);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
 }

@@ -1,8 +1,8 @@
 """Writes and reads objects through a service of steerd with the client of examples/clients, from several threads.
 
-    load.py URL TTL OPERATIONS
+    load.py URL TTL
 
-Prints the gateway and the number of retries of each operation, or `failed` and why. Goes on after OPERATIONS until SIGTERM.
+Prints the gateway and the number of retries of each operation, or `failed` and why, until SIGTERM.
 """
 
 import pathlib
@@ -16,12 +16,12 @@ from with_boto3 import SteeredS3  # noqa: E402
 THREADS = 4
 
 
-def work(number, url, ttl, count, is_over):
+def work(number, url, ttl, is_over):
     steered = SteeredS3(url, ttl)
     bucket = f"load-{number}"
     steered.client().create_bucket(Bucket=bucket)
     done = 0
-    while done < count or not is_over.is_set():
+    while not is_over.is_set():
         written = f"{number} {done}".encode()
         try:
             if done % 2 == 0:
@@ -36,12 +36,11 @@ def work(number, url, ttl, count, is_over):
         done += 1
 
 
-def main(url, ttl, count):
+def main(url, ttl):
     is_over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())
-    each = int(count) // THREADS
     threads = [
-        threading.Thread(target=work, args=(number, url, int(ttl), each, is_over)) for number in range(THREADS)
+        threading.Thread(target=work, args=(number, url, int(ttl), is_over)) for number in range(THREADS)
     ]
     for thread in threads:
         thread.start()

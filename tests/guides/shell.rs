@@ -66,7 +66,7 @@ impl Shell {
                 Err(RecvTimeoutError::Disconnected) => panic!("a command failed:\n{commands}\n{said}"),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.process.try_wait().unwrap().is_some() {
-                        // What it had printed may still be on its way.
+                        // Its last lines may still be on their way.
                         said.extend(self.printed.try_iter().map(|line| line + "\n"));
                         panic!("a command failed:\n{commands}\n{said}");
                     }
