@@ -20,8 +20,8 @@ use tokio::sync::watch;
 /// How many events are kept.
 pub const KEPT: usize = 1_000;
 
-/// Ids of one second: so ids grow over restarts too, and stay below 2^53, which JavaScript represents exactly.
-const IDS_PER_SECOND: u64 = 1_000_000;
+/// The largest first id. Ids stay below 2^53, which JavaScript represents exactly.
+const LAST_FIRST_ID: u64 = 1 << 52;
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,14 +218,16 @@ pub struct Following {
     pub events: Vec<Arc<Event>>,
     /// Whether some in between are no longer kept.
     pub missed: bool,
+    /// The id to ask after next.
+    pub newest: u64,
 }
 
 impl Events {
-    /// No events yet; ids begin at this time.
+    /// No events yet. Ids begin with the microseconds of this time, so they grow over restarts too.
     #[must_use]
     pub fn new(start: SystemTime) -> Self {
-        let seconds = start.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let first = seconds.saturating_mul(IDS_PER_SECOND).min(1 << 52);
+        let microseconds = start.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let first = u64::try_from(microseconds).unwrap_or(u64::MAX).min(LAST_FIRST_ID);
         let ring = EventRing { kept: VecDeque::new(), next: first + 1 };
         Self(Arc::new(Shared { ring: Mutex::new(ring), latest: watch::Sender::new(first) }))
     }
@@ -246,16 +248,15 @@ impl Events {
     #[must_use]
     pub fn after(&self, id: Option<u64>) -> Following {
         let ring = self.ring();
-        let Some(id) = id else {
-            return Following { events: ring.kept.iter().cloned().collect(), missed: false };
-        };
-        // Ids have no gaps within a run. An id of an earlier run is older than all of this one.
-        let first = ring.kept.partition_point(|event| event.id <= id);
+        let newest = ring.next.saturating_sub(1);
         let oldest = ring.kept.front().map_or(ring.next, |event| event.id);
-        Following {
-            events: ring.kept.range(first..).cloned().collect(),
-            missed: id.saturating_add(1) < oldest,
-        }
+        // Ids have no gaps within a run. A larger one is of an earlier run, before the clock was set back.
+        let (first, missed) = match id {
+            None => (0, false),
+            Some(id) if id > newest => (0, true),
+            Some(id) => (ring.kept.partition_point(|event| event.id <= id), id.saturating_add(1) < oldest),
+        };
+        Following { events: ring.kept.range(first..).cloned().collect(), missed, newest }
     }
 
     /// Changes with each event; the value is the id of the latest.
@@ -277,7 +278,7 @@ impl Events {
             ring.kept.pop_front();
         }
         ring.kept.push_back(Arc::new(event(id)));
-        drop(ring);
+        // Under the lock, so that the ids arrive in their order.
         self.0.latest.send_replace(id);
     }
 }
@@ -423,15 +424,16 @@ mod tests {
         let events = Events::new(noon());
         let first = *events.latest().borrow();
         assert!(first < 1 << 53);
-        assert_eq!(events.after(Some(first)), Following { events: Vec::new(), missed: false });
+        assert_eq!(events.after(Some(first)), Following { events: Vec::new(), missed: false, newest: first });
         (0..KEPT).for_each(|number| told(&events, number));
         let all = events.after(None).events;
         assert_eq!(all.len(), KEPT);
         assert_eq!(all[0].id, first + 1);
         assert_eq!(*events.latest().borrow(), all[KEPT - 1].id);
         for index in [0, 1, KEPT - 2, KEPT - 1] {
-            let following = events.after(Some(all[index].id));
-            assert_eq!(following, Following { events: all[index + 1..].to_vec(), missed: false }, "{index}");
+            let (following, newest) = (all[index + 1..].to_vec(), all[KEPT - 1].id);
+            let expected = Following { events: following, missed: false, newest };
+            assert_eq!(events.after(Some(all[index].id)), expected, "{index}");
         }
         // The oldest goes with the next one, and a reader that had not seen it is told so.
         told(&events, KEPT);
@@ -447,10 +449,13 @@ mod tests {
         let before = Events::new(noon());
         told(&before, 1);
         let seen = *before.latest().borrow();
-        let events = Events::new(noon() + Duration::from_secs(1));
-        (0..3).for_each(|number| told(&events, number));
-        let following = events.after(Some(seen));
-        assert_eq!((following.events.len(), following.missed), (3, true));
+        // Also if the clock was set back meanwhile.
+        for start in [noon() + Duration::from_micros(50), noon() - Duration::from_secs(1)] {
+            let events = Events::new(start);
+            (0..3).for_each(|number| told(&events, number));
+            let following = events.after(Some(seen));
+            assert_eq!((following.events.len(), following.missed), (3, true));
+        }
     }
 
     #[test]

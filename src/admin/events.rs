@@ -30,14 +30,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use crate::admin::gate::{Admission, ClientStanding, refuse_foreign_pages};
 use crate::admin::problem::Problem;
-use crate::admin::{AdminState, json};
+use crate::admin::{AdminState, Sources, json, no_such};
 use crate::config::Access;
-use crate::events::{Event, EventKind, Events, FieldValue, KEPT};
+use crate::events::{Event, EventKind, Events, FieldValue, Following, KEPT};
 use crate::spelling::closest;
 
 /// Maximum number of streams.
-pub(super) const MOST_STREAMS: usize = 16;
+const MOST_STREAMS: usize = 16;
+/// Of these, streams without the token; so clients without it cannot keep others out.
+const MOST_OPEN_STREAMS: usize = 8;
 /// A stream without events sends a comment this often, so that both ends notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a browser waits before it connects again, milliseconds.
@@ -66,14 +69,44 @@ pub(super) struct EventParameters {
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     free: Arc<Semaphore>,
+    free_for_open: Arc<Semaphore>,
     /// True when the server stops.
     stopped: watch::Receiver<bool>,
 }
 
 impl Streams {
     pub(super) fn new(stopped: watch::Receiver<bool>) -> Self {
-        Self { free: Arc::new(Semaphore::new(MOST_STREAMS)), stopped }
+        let [free, free_for_open] =
+            [MOST_STREAMS, MOST_OPEN_STREAMS].map(|most| Arc::new(Semaphore::new(most)));
+        Self { free, free_for_open, stopped }
     }
+
+    /// A place for a stream.
+    ///
+    /// # Errors
+    /// If there are too many already.
+    fn take(&self, standing: ClientStanding) -> Result<StreamPlace, Problem> {
+        let full = |most, of| {
+            let detail = format!(
+                "there are {most} streams of events{of} already; close one, or ask for the events now and then with \
+                 `Accept: application/json`"
+            );
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        };
+        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned();
+        let open = match standing {
+            ClientStanding::Known => None,
+            _ => Some(take(&self.free_for_open).map_err(|_| full(MOST_OPEN_STREAMS, " without the token"))?),
+        };
+        let place = take(&self.free).map_err(|_| full(MOST_STREAMS, ""))?;
+        Ok(StreamPlace { _place: place, _open: open })
+    }
+}
+
+/// A place for a stream, free again on drop.
+struct StreamPlace {
+    _place: OwnedSemaphorePermit,
+    _open: Option<OwnedSemaphorePermit>,
 }
 
 /// Whether a connection carries a stream, which may last longer than other connections.
@@ -175,32 +208,33 @@ struct EventsDocument<'a> {
 pub(super) async fn events(
     State(AdminState { sources, streams, .. }): State<AdminState>,
     streaming: Option<Extension<Streaming>>,
+    admission: Option<Extension<Admission>>,
     headers: HeaderMap,
     parameters: Result<Query<EventParameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(EventParameters { after, last, kind, about }) =
         parameters.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let selection = Selection::new(kind.as_deref(), about)?;
-    // A browser that connects again sends the header; it is newer than the parameter of its first request.
-    let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok()).or(after);
-    let mut reader = Reader { events: sources.events, selection, seen, last: last.unwrap_or(KEPT) };
+    // A browser that connects again repeats its first request, with this header. It wants all since then.
+    let resumed = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
+    let last = if resumed.is_some() { KEPT } else { last.unwrap_or(KEPT) };
+    let mut reader = Reader { events: sources.events.clone(), selection, seen: resumed.or(after), last };
+    reader.check_subject(&sources)?;
     if wants_json(&headers) {
         let (events, missed) = reader.read();
         let events = events.iter().map(|event| EventDocument::new(event)).collect();
         return Ok(json(&EventsDocument { missed, last: reader.seen.unwrap_or_default(), events }));
     }
-    let Ok(permit) = Arc::clone(&streams.free).try_acquire_owned() else {
-        let detail = format!(
-            "there are {MOST_STREAMS} streams of events already; close one, or ask for the events now and then with \
-             `Accept: application/json`"
-        );
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-    };
+    refuse_foreign_pages(&headers)?;
+    // Without a gate, as in tests of the router, there is no admission.
+    let unjudged = || Admission { standing: ClientStanding::Other, access: sources.access };
+    let Admission { standing, access } = admission.map_or_else(unjudged, |Extension(admission)| admission);
+    let place = streams.take(standing)?;
     let streaming = streaming.map(|Extension(streaming)| streaming).unwrap_or_default();
     streaming.set(true);
     let (frames, received) = mpsc::channel(1);
-    tokio::spawn(reader.stream(frames, streams.stopped, sources.access));
-    let body = Body::new(EventBody { frames: received, streaming, _permit: permit });
+    tokio::spawn(reader.stream(frames, streams.stopped, access));
+    let body = Body::new(EventBody { frames: received, streaming, _place: place });
     Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response())
 }
 
@@ -223,16 +257,30 @@ struct Reader {
 impl Reader {
     /// The selected events since the last call, and whether some were missed.
     fn read(&mut self) -> (Vec<Arc<Event>>, bool) {
-        let latest = *self.events.latest().borrow();
-        let following = self.events.after(self.seen);
-        let newest = following.events.last().map_or(latest, |event| event.id);
+        let Following { mut events, missed, newest } = self.events.after(self.seen);
         self.seen = Some(newest);
-        let mut events = following.events;
         events.retain(|event| self.selection.has(event));
         let unwanted = events.len().saturating_sub(self.last);
         events.drain(..unwanted);
         self.last = KEPT;
-        (events, following.missed)
+        (events, missed)
+    }
+
+    /// # Errors
+    /// If there is no such pool or service, and no event is about one that existed.
+    fn check_subject(&self, sources: &Sources) -> Result<(), Problem> {
+        let Some(about) = &self.selection.about else { return Ok(()) };
+        let table = sources.checker.published.load();
+        let pools = table.pools().iter().map(|view| view.name.to_string());
+        let services = table.services().iter().map(|view| view.service.name.to_plain());
+        let names: Vec<String> =
+            pools.chain(services.map(|name| name.trim_end_matches('.').to_owned())).collect();
+        let is_known = names.iter().any(|name| name.eq_ignore_ascii_case(about));
+        let any_kind = Selection { kinds: Vec::new(), about: Some(about.clone()) };
+        if is_known || self.events.after(None).events.iter().any(|event| any_kind.has(event)) {
+            return Ok(());
+        }
+        Err(no_such(&format!("pool or service `{about}`"), about, names.iter().map(String::as_str)))
     }
 
     /// Sends the events until the client leaves, the server stops, or the access rights change: they may no longer
@@ -245,7 +293,6 @@ impl Reader {
     ) {
         let mut latest = self.events.latest();
         let mut text = format!("retry: {RETRY}\n\n");
-        access.mark_unchanged();
         loop {
             latest.mark_unchanged();
             let (events, missed) = self.read();
@@ -287,7 +334,7 @@ fn append(event: &Event, text: &mut String) {
 struct EventBody {
     frames: mpsc::Receiver<Bytes>,
     streaming: Streaming,
-    _permit: OwnedSemaphorePermit,
+    _place: StreamPlace,
 }
 
 impl hyper::body::Body for EventBody {

@@ -59,6 +59,14 @@ impl Asker {
     }
 }
 
+/// On which ground a request was let in, for replies that last.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    pub(super) standing: ClientStanding,
+    /// Changes if the access rules change after the request was judged.
+    pub(super) access: watch::Receiver<Access>,
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Asker {
     type Rejection = Infallible;
 
@@ -91,12 +99,16 @@ pub(super) enum ClientStanding {
 }
 
 pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    // Before judging, so that a change in between is seen.
+    let mut access = gate.access.clone();
+    access.mark_unchanged();
     let judged = gate.judge(request.method(), request.uri().path(), request.headers());
     match judged {
         Ok(()) => {
             let standing = gate.standing(request.uri().path(), request.headers());
             let asker = Asker::new(request.extensions().get(), standing);
             request.extensions_mut().insert(asker);
+            request.extensions_mut().insert(Admission { standing, access });
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
@@ -169,6 +181,15 @@ pub(super) fn names_this_machine(host: &str) -> bool {
     let host = authority.host();
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Refuses reads that last if a web page of another site makes a browser send them: it could not read the reply, but
+/// hold a place.
+pub(super) fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin" || site == "none") {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "a web page of another site may open no stream here"))
 }
 
 /// Refuses requests that a web page of another origin makes a browser send. With some content types

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::cli::client::{AdminClient, segment};
@@ -121,9 +122,12 @@ async fn ask(followed: &mut [Followed], arguments: &EventsArguments) -> (Vec<Ser
             Err(_) => {}
         }
     }
-    // Times in RFC 3339 of the same form are in the order of their texts.
-    events.sort_by(|one, other| one.event["at"].as_str().cmp(&other.event["at"].as_str()));
+    events.sort_by_key(|shown| at(&shown.event));
     (events, messages)
+}
+
+fn at(event: &Value) -> Option<Timestamp> {
+    event["at"].as_str()?.parse().ok()
 }
 
 fn path(arguments: &EventsArguments, seen: Option<u64>) -> String {
@@ -168,7 +172,7 @@ fn row(ServerEvent { server, event }: &ServerEvent) -> Vec<Cell> {
         .filter(|(name, _)| !SHOWN_ELSEWHERE.contains(&name.as_str()) && !SUBJECT.contains(&name.as_str()));
     let facts: Vec<String> = facts.map(|(name, value)| format!("{name}={}", plain(value))).collect();
     // Seconds are enough for people; JSON has the rest.
-    let at = text("at").get(..19).unwrap_or_default().replace('T', " ");
+    let at = at(event).map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default();
     let server = server.iter().map(|server| Cell::plain(server));
     let rest = [
         Cell::new(text("kind"), tone),
@@ -206,10 +210,10 @@ mod tests {
         };
         let rest =
             "transition  web/gw1  backend is unhealthy  from=healthy left=1/2 reason=\"connection refused\"";
-        assert_eq!(line(None).trim_end(), format!("2026-11-30 00:20:18  {rest}"));
+        assert_eq!(line(None).trim_end(), format!("2026-11-30 00:20:18Z  {rest}"));
         assert_eq!(
             line(Some("http://lb1:8053")).trim_end(),
-            format!("2026-11-30 00:20:18  http://lb1:8053  {rest}")
+            format!("2026-11-30 00:20:18Z  http://lb1:8053  {rest}")
         );
     }
 }

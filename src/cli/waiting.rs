@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::cli::backend_path::BackendPath;
-use crate::cli::client::{AdminClient, segment};
+use crate::cli::client::{AdminClient, ClientError, segment};
 use crate::cli::complain;
 
 use crate::duration::Shown;
@@ -57,13 +57,24 @@ pub(super) async fn wait(
     let mut line = ProgressLine::default();
     for client in clients {
         loop {
-            let backend = ask(client, path).await?;
-            let why = match progress(&backend, goal) {
+            // A server that restarts meanwhile answers again.
+            let progress = match ask(client, path).await {
+                Ok(backend) => progress(&backend, goal),
+                Err(ClientError::Refused { problem, .. }) => {
+                    WaitProgress::Never(problem["detail"].as_str().unwrap_or_default().to_owned())
+                }
+                Err(error) => WaitProgress::Waiting(error.to_string()),
+            };
+            let why = match progress {
                 WaitProgress::Reached => break,
-                WaitProgress::Never(why) => return Err(format!("{path}: {why}")),
+                WaitProgress::Never(why) => {
+                    line.end();
+                    return Err(format!("{path}: {why}"));
+                }
                 WaitProgress::Waiting(why) => why,
             };
             if Instant::now() > end {
+                line.end();
                 return Err(format!("{path}: gave up after {}: {why}", Shown(limit)));
             }
             line.show(&format!("{path}: {why}"));
@@ -74,18 +85,28 @@ pub(super) async fn wait(
     Ok(())
 }
 
-/// The backend as a server sees it.
-async fn ask(client: &AdminClient, BackendPath { pool, backend }: &BackendPath) -> Result<Value, String> {
+/// The backend as a server sees it; null if it is gone.
+async fn ask(
+    client: &AdminClient,
+    BackendPath { pool, backend }: &BackendPath,
+) -> Result<Value, ClientError> {
     let resource = format!("/api/v1/pools/{}", segment(pool));
-    let reply = client.request(Method::GET, &resource, None).await.map_err(|error| error.to_string())?;
+    let reply = client.request(Method::GET, &resource, None).await?;
     let found = reply["backends"].as_array().into_iter().flatten().find(|found| found["name"] == **backend);
-    found.cloned().ok_or_else(|| format!("{} has no backend {pool}/{backend} any more", client.url))
+    Ok(found.cloned().unwrap_or_default())
 }
 
 fn progress(backend: &Value, goal: Goal) -> WaitProgress {
     let is_answered = backend["effective_weight"].as_f64().is_some_and(|weight| weight > 0.0);
     let state = backend["override"]["state"].as_str();
     match (goal, backend["safe_in_seconds"].as_u64()) {
+        _ if backend.is_null() => WaitProgress::Never("there is no such backend any more".into()),
+        _ if backend["enabled"] == false => {
+            WaitProgress::Never("it is not enabled in the configuration".into())
+        }
+        (Goal::Gone, _) if state == Some(Override::Up.as_str()) => {
+            WaitProgress::Never("another override, up, keeps it in answers".into())
+        }
         (Goal::Gone, _) if state.is_none() => WaitProgress::Never("its override has ended meanwhile".into()),
         (Goal::Gone, Some(0)) => WaitProgress::Reached,
         (Goal::Gone, Some(seconds)) => {

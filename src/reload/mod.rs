@@ -349,7 +349,11 @@ impl Reloader {
         self.watched = WatchedFiles::new(wanted.rule_files.clone(), &self.reach.metrics);
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
-        self.reach.access.send_replace(wanted.admin.access.clone());
+        // Streams of events end if it changes.
+        self.reach.access.send_if_modified(|access| {
+            let before = std::mem::replace(access, wanted.admin.access.clone());
+            before != *access
+        });
         if let Err(error) = self.reach.alerts.change(wanted.alerts.clone()) {
             error!(%error, "the thread of the alerts could not be started; a reload tries it again");
         }

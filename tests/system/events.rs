@@ -111,9 +111,10 @@ fn a_stream_tells_what_happens_and_resumes_after_the_last_id() {
     assert_eq!((&said["severity"], &said["to"]), (&"warning".into(), &"standby".into()));
     drop(stream);
 
-    // Nothing between the first event and the end is lost or repeated by a client that connects again.
+    // Nothing between the first event and the end is lost or repeated by a client that connects again. It repeats its
+    // first request.
     let mut again =
-        Stream::open(server.admin, "/api/v1/events", &format!("Last-Event-ID: {first}\r\n")).unwrap();
+        Stream::open(server.admin, "/api/v1/events?last=0", &format!("Last-Event-ID: {first}\r\n")).unwrap();
     let (second, said) = again.next("override");
     assert_eq!((said["backend"].as_str(), second), (Some("gw2"), first + 1));
     assert_eq!(again.next("tier").0, last);
@@ -132,11 +133,22 @@ fn a_stream_tells_what_happens_and_resumes_after_the_last_id() {
 }
 
 #[test]
-fn a_seventeenth_stream_is_refused_and_a_place_becomes_free_again() {
-    let server = start();
-    let open = || Stream::open(server.admin, "/api/v1/events?last=0", "");
-    let mut streams: Vec<Stream> =
-        (0..16).map(|_| open().unwrap_or_else(|status| panic!("{status}"))).collect();
+fn streams_have_a_limit_and_half_of_them_are_for_holders_of_the_token() {
+    let server = Steerd::start(CONFIG, &[("zone", ZONE), ("token", TOKEN)]);
+    server.configure(CONFIG, "token_file = \"token\"");
+    assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let stream = |headers: &str| Stream::open(server.admin, "/api/v1/events?last=0", headers);
+    let foreign = "Sec-Fetch-Site: cross-site\r\n";
+    assert_eq!(stream(foreign).err(), Some(403), "a web page of another site holds no place");
+    let others: Vec<Stream> =
+        (0..8).map(|_| stream("").unwrap_or_else(|status| panic!("{status}"))).collect();
+    assert_eq!(stream("").err(), Some(503));
+    let with_token: Vec<_> = (0..8).map(|_| stream(&token).is_ok()).collect();
+    assert_eq!(with_token, [true; 8]);
+    drop(others);
+    let open = || stream(&token);
+    let mut streams: Vec<Stream> = (0..16).map(|_| wait_for("a free place", || open().ok())).collect();
     assert_eq!(open().err(), Some(503));
     drop(streams.pop());
     let latest = wait_for("a free place", || open().ok());
@@ -158,6 +170,10 @@ fn a_stream_lives_longer_than_a_minute_and_ends_when_access_changes() {
     }
     override_backend(&server, "gw1", "drain");
     assert_eq!(stream.next("override").1["state"], "drain");
+    assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200, "it survives a reload");
+    assert_eq!(stream.next("reload").1["message"], "reloaded: nothing has changed");
+    override_backend(&server, "gw1", "down");
+    assert_eq!(stream.next("override").1["state"], "down");
     server.configure(CONFIG, "token_file = \"token\"");
     assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
     while stream.line().is_some() {}
@@ -195,6 +211,9 @@ fn the_command_shows_and_follows() {
             && line.contains("reason=drill"),
         "{said}"
     );
+    let output = command(&["wbe"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && error.contains("did you mean `web`?"), "{error}");
     let output = command(&["--kind", "overide"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && error.contains("did you mean `override`?"), "{error}");
