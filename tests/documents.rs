@@ -5,19 +5,18 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 11] = [
-    "README.md",
-    "docs/ALERTING.md",
-    "docs/ARCHITECTURE.md",
-    "docs/INSTALL.md",
-    "docs/MIGRATION.md",
-    "docs/OPERATIONS.md",
-    "docs/RUNBOOK.md",
-    "docs/SIZING.md",
-    "docs/STEERING.md",
-    "examples/clients/README.md",
-    "examples/monitoring/README.md",
-];
+/// Every document for users and developers.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec!["README.md".to_owned()];
+    for directory in ["docs", "docs/guides", "examples/clients", "examples/monitoring"] {
+        let entries = fs::read_dir(root.join(directory)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        found.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{directory}/{name}")));
+    }
+    found.sort();
+    found
+}
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
@@ -49,10 +48,11 @@ fn zones(document: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_configuration_shown_loads() {
-    let documents = DOCUMENTS.map(read);
+    let paths = documents();
+    let documents: Vec<String> = paths.iter().map(|path| read(path)).collect();
     let zones: Vec<_> = documents.iter().flat_map(|text| zones(text)).collect();
     let mut shown = 0;
-    for (path, text) in DOCUMENTS.iter().zip(&documents) {
+    for (path, text) in paths.iter().zip(&documents) {
         for block in blocks(text, "toml") {
             let directory = tempfile::tempdir().unwrap();
             let config = directory.path().join("steerd.toml");
@@ -88,9 +88,9 @@ fn the_first_configuration_shown_is_the_quickstart() {
 
 #[test]
 fn every_link_to_a_file_leads_to_one() {
-    for path in DOCUMENTS {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        for link in read(path).split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+    for path in documents() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+        for link in read(&path).split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             let target = directory.parent().unwrap().join(link);
             assert!(link.contains("://") || target.exists(), "{path} links to {link}, which is not there");
         }
