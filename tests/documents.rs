@@ -12,7 +12,8 @@ fn documents() -> Vec<String> {
     for directory in ["docs", "docs/guides", "examples/clients", "examples/monitoring"] {
         let entries = fs::read_dir(root.join(directory)).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        found.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{directory}/{name}")));
+        found
+            .extend(names.filter(|name| has_extension(name, "md")).map(|name| format!("{directory}/{name}")));
     }
     found.sort();
     found
@@ -29,8 +30,8 @@ fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
     document.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
-fn is_zone_file(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "zone")
+fn has_extension(name: &str, expected: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == expected)
 }
 
 /// The zone files in a document, each with the name that the text before it gives in backticks.
@@ -38,7 +39,8 @@ fn zones(document: &str) -> Vec<(&str, &str)> {
     let mut zones = Vec::new();
     let mut rest = document;
     while let Some((before, after)) = rest.split_once("```zone\n") {
-        let name = before.rsplit('`').find(|text| is_zone_file(text)).expect("a zone file has a name");
+        let name =
+            before.rsplit('`').find(|text| has_extension(text, "zone")).expect("a zone file has a name");
         let (zone, further) = after.split_once("```").unwrap();
         zones.push((name, zone));
         rest = further;
