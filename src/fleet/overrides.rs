@@ -179,7 +179,18 @@ impl Fleet {
     /// Records all overrides as changed, because their names, places or times have changed.
     pub(super) fn note_overrides(&mut self) {
         for place in self.overrides.places.clone() {
+            self.show_override_end(place);
             self.note_override(place);
+        }
+    }
+
+    /// Exports when an override ends.
+    fn show_override_end(&self, place: OverridePlace) {
+        let (id, backend, kind) = place;
+        let until = self.overridden(place).and_then(|kept| kept.until);
+        if let Some(pool) = self.pools.get(id) {
+            let end = until.map(|until| self.calendar.shown_since_1970(until));
+            pool.series.override_ends(backend, kind, end);
         }
     }
 
@@ -229,6 +240,7 @@ impl Fleet {
             self.overrides.places.remove(&place);
         }
         self.note_end();
+        self.show_override_end(place);
         self.note_override(place);
         let until = self.overridden(place).and_then(|kept| kept.until);
         self.note_override_end(place, until);

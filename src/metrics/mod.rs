@@ -128,6 +128,8 @@ pub struct Metrics {
     pools: Mutex<Arc<[Arc<PoolSeries>]>>,
     /// Whether this machine is suspected, and not all pools together.
     all_suspected: AtomicBool,
+    /// How often that has begun.
+    all_suspicions: AtomicU64,
     /// When the checker's last turn ended, nanoseconds since `began`.
     turned: AtomicU64,
 }
@@ -147,6 +149,7 @@ impl Metrics {
             publish: Histogram::new(&FINE),
             pools: Mutex::new(Arc::new([])),
             all_suspected: AtomicBool::new(false),
+            all_suspicions: AtomicU64::new(0),
             turned: AtomicU64::new(0),
         }
     }
@@ -189,9 +192,9 @@ impl Metrics {
         Duration::from_nanos(self.elapsed().saturating_sub(self.turned.load(Ordering::Relaxed)))
     }
 
-    /// Sets whether this machine is suspected, and not all pools together.
+    /// Sets whether this machine is suspected, and not all pools together, and counts the beginning of a suspicion.
     pub fn all_suspected(&self, suspected: bool) {
-        self.all_suspected.store(suspected, Ordering::Relaxed);
+        pools::note_suspicion(&self.all_suspected, &self.all_suspicions, suspected);
     }
 
     /// The series of all pools, in configuration order.
@@ -438,6 +441,51 @@ mod tests {
         metrics.pools()[0].overridden(0, OverrideKind::State, disabled);
         let disabled = parsed(&metrics.render(&table));
         assert_eq!(disabled["steerd_pool_healthy_weight{pool=\"web\"}"], 0.0, "it is in no total");
+    }
+
+    #[test]
+    fn suspicions_are_counted_and_overrides_and_disabled_backends_are_shown() {
+        let metrics = Arc::new(Metrics::new(1));
+        let backend = |name: &str| Backend::new(name, vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        let off = Backend { enabled: false, ..backend("off") };
+        let pool = Pool::new("web", vec![backend("b"), off]);
+        let series = PoolSeries::new(&metrics, &pool, None, None);
+        for (kind, value, end) in [
+            (OverrideKind::State, OverrideValue::State(Override::Down), None),
+            (OverrideKind::Weight, OverrideValue::Weight(30), Some(Duration::from_secs(2_000_000_000))),
+        ] {
+            series.overridden(0, kind, Some(value));
+            series.override_ends(0, kind, end);
+        }
+        for suspected in [true, true, false, true] {
+            series.suspected(suspected);
+            metrics.all_suspected(suspected);
+        }
+        // A reload keeps the counts and the ends.
+        let series = PoolSeries::new(&metrics, &pool, None, Some(&series));
+        metrics.show(&[Arc::new(series)].into());
+        let catalog = Arc::new(Catalog::new(Vec::new()));
+        let random = SmallRng::seed_from_u64(1);
+        let shown = parsed(&metrics.render(&Arc::new(Table::new(
+            1,
+            Arc::default(),
+            catalog,
+            Arc::default(),
+            [],
+            random,
+        ))));
+        let end = "backend_override_end_timestamp_seconds{pool=\"web\",backend=\"b\",kind=";
+        for (name, value) in [
+            ("self_suspicions_total{pool=\"web\"}", 2.0),
+            ("self_suspicions_total{pool=\"\"}", 2.0),
+            (&format!("{end}\"state\"}}"), 0.0),
+            (&format!("{end}\"weight\"}}"), 2e9),
+            ("backend_disabled{pool=\"web\",backend=\"off\"}", 1.0),
+        ] {
+            assert_eq!(shown.get(&format!("steerd_{name}")), Some(&value), "{name} in {shown:#?}");
+        }
+        let disabled = shown.keys().filter(|name| name.starts_with("steerd_backend_disabled"));
+        assert_eq!(disabled.count(), 1, "the other backend is enabled");
     }
 
     #[test]

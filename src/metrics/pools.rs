@@ -65,6 +65,8 @@ pub struct PoolSeries {
     /// The longest expected time between the ends of two probes; `None` if the pool has no probes.
     patience: Option<Duration>,
     suspected: AtomicBool,
+    /// How often a suspicion instead of this pool has begun.
+    suspicions: AtomicU64,
 }
 
 /// Counters and gauges of a backend.
@@ -82,6 +84,8 @@ struct BackendSeries {
     over: AtomicU8,
     /// The operator's percentage of the weight; [`NO_PERCENT`] for none.
     percent: AtomicU16,
+    /// When the operator's override of each kind ends, seconds since 1970; 0 for no end.
+    ends: [AtomicU64; OverrideKind::ALL.len()],
     addresses: Box<[AddressSeries]>,
 }
 
@@ -130,6 +134,7 @@ impl PoolSeries {
                         percent: AtomicU16::new(
                             old.map_or(NO_PERCENT, |old| old.percent.load(Ordering::Relaxed)),
                         ),
+                        ends: old.map(|old| copied64(&old.ends)).unwrap_or_default(),
                         addresses: backend.addresses.iter().map(|ip| AddressSeries::new(*ip, old)).collect(),
                     }
                 })
@@ -140,6 +145,7 @@ impl PoolSeries {
             last_probe: AtomicU64::new(last),
             patience,
             suspected: AtomicBool::new(previous.is_some_and(|old| old.suspected.load(Ordering::Relaxed))),
+            suspicions: AtomicU64::new(previous.map_or(0, |old| old.suspicions.load(Ordering::Relaxed))),
         }
     }
 
@@ -246,9 +252,16 @@ impl PoolSeries {
         }
     }
 
-    /// Sets whether this machine is suspected, and not the pool.
+    /// Sets when the operator's override of this kind for a backend ends; `None` if it has no end.
+    pub fn override_ends(&self, backend: usize, kind: OverrideKind, end: Option<Duration>) {
+        if let Some(place) = self.backends.get(backend).and_then(|backend| backend.ends.get(kind.index())) {
+            place.store(end.map_or(0, |end| end.as_secs()), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets whether this machine is suspected, and not the pool, and counts the beginning of a suspicion.
     pub fn suspected(&self, suspected: bool) {
-        self.suspected.store(suspected, Ordering::Relaxed);
+        note_suspicion(&self.suspected, &self.suspicions, suspected);
     }
 
     /// Time since a probe of the pool ended; `None` if it has no probes.
@@ -306,6 +319,13 @@ impl AddressSeries {
 
     fn is(&self, standing: Standing) -> bool {
         self.standing.load(Ordering::Relaxed) == number(standing)
+    }
+}
+
+/// Sets whether there is a suspicion, and counts its beginning.
+pub(super) fn note_suspicion(present: &AtomicBool, begun: &AtomicU64, suspected: bool) {
+    if !present.swap(suspected, Ordering::Relaxed) && suspected {
+        begun.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -385,6 +405,25 @@ fn write_probes(text: &mut TextEncoder<'_>, pools: &[Arc<PoolSeries>], from_zero
             let labels = [("pool", &*pool.name), ("backend", &*backend.name)];
             weights.series(&labels, f64::from(percent) / 100.0)?;
         }
+    }
+    let help = "When the override of a backend ends, seconds since 1970; 0 if it has no end.";
+    let mut ends = text.gauge("backend_override_end_timestamp_seconds", help)?;
+    for (pool, backend) in backends() {
+        let kinds = [
+            ("state", backend.over.load(Ordering::Relaxed) != 0),
+            ("weight", backend.percent.load(Ordering::Relaxed) != NO_PERCENT),
+        ];
+        for ((kind, is_set), end) in kinds.into_iter().zip(&backend.ends) {
+            if is_set {
+                let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("kind", kind)];
+                ends.series(&labels, end.load(Ordering::Relaxed))?;
+            }
+        }
+    }
+    let help = "1 for a backend with `enabled = false`.";
+    let mut disabled = text.gauge("backend_disabled", help)?;
+    for (pool, backend) in backends().filter(|(_, backend)| !backend.enabled) {
+        disabled.series(&[("pool", &*pool.name), ("backend", &*backend.name)], 1)?;
     }
     Ok(())
 }
@@ -479,6 +518,13 @@ fn write_pools(
     suspected.series(&[("pool", "")], flag(metrics.all_suspected.load(Ordering::Relaxed)))?;
     for pool in pools {
         suspected.series(&[("pool", &pool.name)], flag(pool.suspected.load(Ordering::Relaxed)))?;
+    }
+    let help =
+        "How often this machine was suspected, not the pool; an empty pool label is all pools together.";
+    let mut suspicions = text.counter("self_suspicions_total", help)?;
+    suspicions.series(&[("pool", "")], metrics.all_suspicions.load(Ordering::Relaxed))?;
+    for pool in pools {
+        suspicions.series(&[("pool", &pool.name)], pool.suspicions.load(Ordering::Relaxed))?;
     }
     let help = "Time since a probe of the pool ended; it grows when probing stalls.";
     let mut ages = text.gauge("last_probe_age_seconds", help)?;

@@ -51,7 +51,8 @@ fn the_script_for_bird_adds_the_address_and_removes_it() {
         let beside = Beside::start();
         let section = section();
         let (_, script) = section.split_once("```text\n#!/bin/sh\n").unwrap();
-        let _script = started(&beside, script.split_once("```").unwrap().0);
+        let script = script.split_once("```").unwrap().0;
+        let running = started(&beside, script);
         let is_there = || {
             let shown = Command::new("ip").args(["address", "show", "dev", "lo"]).output().unwrap().stdout;
             String::from_utf8(shown).unwrap().contains("192.0.2.53/32")
@@ -59,6 +60,18 @@ fn the_script_for_bird_adds_the_address_and_removes_it() {
         wait_for("the address is added", || is_there().then_some(()));
         let reply = full_dig("192.0.2.53:53".parse().unwrap(), &Sent::default(), &["www.lb.example.com"]);
         assert!(reply.contains("ANSWER: 2"), "{reply}");
+        // One check fails, because the server pauses, and the address stays.
+        let failures = || running.said("error:").len();
+        beside.server.signal("STOP");
+        wait_for("a check fails", || (failures() == 1).then_some(()));
+        beside.server.signal("CONT");
+        let passed = running.said("ready;").len();
+        wait_for("a check passes", || (running.said("ready;").len() > passed).then_some(()));
+        assert_eq!((failures(), is_there()), (1, true));
+        running.signal("TERM");
+        wait_for("the ended script removes the address", || (!is_there()).then_some(()));
+        let _running = started(&beside, script);
+        wait_for("the next script adds it", || is_there().then_some(()));
         beside.server.signal("KILL");
         wait_for("the address is removed", || (!is_there()).then_some(()));
     });

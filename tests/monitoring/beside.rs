@@ -1,13 +1,13 @@
 //! A server with the names and ports that the documents use, in a network namespace, and a shell beside it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::accepting::Accepting;
 use crate::support::{Process, STEERD, wait_for};
 
 const CONFIG: &str = "\
@@ -42,7 +42,7 @@ fn programs(directory: &Path) {
 pub(crate) struct Beside {
     pub(crate) server: Process,
     directory: TempDir,
-    _backends: [TcpListener; 2],
+    _backends: [Accepting; 2],
 }
 
 impl Beside {
@@ -50,7 +50,7 @@ impl Beside {
         let directory = TempDir::new().unwrap();
         programs(directory.path());
         // The backends: the port of the checks on two addresses of loopback.
-        let backends = ["127.0.0.11:7070", "127.0.0.12:7070"].map(|at| TcpListener::bind(at).unwrap());
+        let backends = ["127.0.0.11:7070", "127.0.0.12:7070"].map(Accepting::start);
         let config = directory.path().join("steerd.toml");
         fs::write(&config, CONFIG).unwrap();
         fs::write(directory.path().join("zone"), ZONE).unwrap();

@@ -2,6 +2,7 @@
 //! and `ExaBGP` from Debian, and a running steerd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
+mod accepting;
 mod alerts;
 mod anycast;
 mod beside;

@@ -11,8 +11,8 @@ use crate::support::{Steerd, http_get};
 
 const ZONE: &str = "$TTL 300\n@ SOA ns1 hostmaster 1 3600 900 604800 2\n@ NS ns1\nns1 A 127.0.0.1\n";
 
-/// The labels that Prometheus itself adds, and those of buckets.
-const ADDED: [&str; 4] = ["instance", "job", "le", "alertstate"];
+/// The labels that Prometheus and its scrape configuration add, and those of buckets.
+const ADDED: [&str; 5] = ["instance", "job", "cluster", "le", "alertstate"];
 
 /// The metrics of a server, each with its labels.
 type Metrics = BTreeMap<String, BTreeSet<String>>;

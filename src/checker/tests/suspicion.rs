@@ -47,6 +47,8 @@ async fn a_pool_that_fails_at_once_is_kept_for_an_interval_and_the_alarm_shows()
     until("they are dead after all", SECOND * 10, || eligible(&handle, 0).is_empty()).await;
     assert!(began.elapsed() < SECOND * 20);
     assert!(!gauge(&handle, &metrics, "web"));
+    let text = metrics.render(&handle.published.load());
+    assert!(text.contains("\nsteerd_self_suspicions_total{pool=\"web\"} 1\n"), "{text}");
     let lines = log.take("no longer suspected");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
