@@ -45,6 +45,23 @@ impl Delay {
     pub fn of_recovery(timing: &Timing) -> Self {
         Self::new(timing.interval_down, timing.recheck * u32::from(timing.rise.saturating_sub(1)))
     }
+
+    /// Until `needed` of these have passed, counted from 1; the last one if there are fewer, and `None` without any. Each
+    /// time is ordered by itself: the least and the longest are bounds, and the typical one is near the median.
+    #[must_use]
+    pub fn of_several(delays: &[Self], needed: usize) -> Option<Self> {
+        let place = needed.min(delays.len()).checked_sub(1)?;
+        let ordered = |time: fn(&Self) -> Duration| {
+            let mut times: Vec<Duration> = delays.iter().map(time).collect();
+            times.sort_unstable();
+            times.get(place).copied()
+        };
+        Some(Self {
+            least: ordered(|delay| delay.least)?,
+            typical: ordered(|delay| delay.typical)?,
+            most: ordered(|delay| delay.most)?,
+        })
+    }
 }
 
 /// A population of clients in three groups. Each has a part of all clients; the parts sum to 1.
@@ -194,6 +211,19 @@ mod tests {
         let at_once = Timing { fall: 1, rise: 1, ..DEFAULTS };
         assert_eq!(times(Delay::of_refusal(&at_once)), [0, 2500, 5000]);
         assert_eq!(times(Delay::of_silence(&at_once)), [2000, 4500, 7000]);
+    }
+
+    #[test]
+    fn several_checks_are_ordered() {
+        let delay = |least, typical, most| {
+            let [least, typical, most] = [least, typical, most].map(seconds);
+            Delay { least, typical, most }
+        };
+        let both = [delay(1, 5, 9), delay(2, 3, 4)];
+        assert_eq!(Delay::of_several(&both, 1), Some(delay(1, 3, 4)));
+        assert_eq!(Delay::of_several(&both, 2), Some(delay(2, 5, 9)));
+        assert_eq!(Delay::of_several(&both, 3), Some(delay(2, 5, 9)));
+        assert_eq!(Delay::of_several(&[], 1), None);
     }
 
     /// The measurement that the model reproduces, and the table that follows from it.

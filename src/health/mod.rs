@@ -76,7 +76,7 @@ use schedule::{Rhythm, Schedule};
 use suspicion::Suspicions;
 
 pub use damping::{DAMPED_FALLS, DAMPING_WINDOW, FIRST_HOLD, LONGEST_HOLD};
-pub use schedule::FIRST_ROUND;
+pub use schedule::{FIRST_ROUND, longest_jitter};
 pub use state::{Against, State};
 pub use suspicion::{Alarm, Group, LEAST_WATCHED, Suspicion};
 

@@ -67,7 +67,8 @@ pub(super) fn first(period: Duration, now: Moment, rng: &mut impl Rng) -> Moment
 }
 
 /// The longest delay of a regular probe after its tick.
-pub(super) fn longest_jitter(period: Duration, timeout: Duration) -> Duration {
+#[must_use]
+pub fn longest_jitter(period: Duration, timeout: Duration) -> Duration {
     (period / JITTER_DIVISOR).min(period.saturating_sub(timeout))
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::checks::Found;
 use super::{PlannedService, Planning, family_of};
 use crate::check::Timing;
 use crate::plan::{Delay, all_dead_by_chance, all_dead_of_site, most_all_dead, queries_per_second};
-use crate::pool::Family;
+use crate::pool::{Family, Require};
 use crate::selection::{Probability, Spread};
 use crate::service::Policy;
 
@@ -30,7 +31,16 @@ pub(super) struct Figures {
     pub(super) answers: usize,
     pub(super) spread: Spread,
     pub(super) ttl: Duration,
-    pub(super) timing: Option<Timing>,
+    /// How long a reply without addresses is kept, if the pool has no address of a family.
+    pub(super) nodata_ttl: Option<Duration>,
+    /// The timing of each check that decides.
+    pub(super) timings: Vec<Timing>,
+    pub(super) require: Require,
+    slowest: Option<Timing>,
+    /// None if no check decides.
+    pub(super) found: Option<Found>,
+    /// The longest delay of a probe by jitter, which `found` leaves out.
+    pub(super) jitter: Duration,
     pub(super) mix: &'static str,
     /// After the answers have changed.
     pub(super) moved: Moved,
@@ -52,7 +62,7 @@ pub(super) struct Loss {
 }
 
 impl Figures {
-    pub(super) fn of(plan: &PlannedService, planning: &Planning) -> Self {
+    pub(super) fn of(plan: &PlannedService, planning: &Planning) -> Result<Self, String> {
         let view = plan.view();
         let family = family_of(&view);
         let choice = &view.family(family).eligible;
@@ -80,7 +90,7 @@ impl Figures {
                 || weights.windows(2).all(|two| two.first() == two.last()),
         };
         let mut losses: Vec<Loss> =
-            planning.losses(drawn.len()).into_iter().map(|dead| draw.by_chance(dead)).collect();
+            planning.losses(drawn.len())?.into_iter().map(|dead| draw.by_chance(dead)).collect();
         if sites.len() > 1 {
             losses.extend(sites.iter().map(|(site, places)| {
                 let of_site: Vec<Probability> =
@@ -90,7 +100,9 @@ impl Figures {
         }
         let mix = planning.mix.mix();
         let lookups = f64::from(planning.clients) / LOOKUP.as_secs_f64();
-        Self {
+        let queries = |ttl| queries_per_second(planning.resolvers.into(), lookups, ttl);
+        let nodata_ttl = plan.nodata_ttl();
+        Ok(Self {
             name: plan.name.clone(),
             family,
             backends: drawn.len(),
@@ -98,24 +110,18 @@ impl Figures {
             answers,
             spread: plan.drawing.spread,
             ttl: plan.ttl,
-            timing: plan.timing,
+            nodata_ttl,
+            timings: plan.checks.checks.iter().map(|check| check.timing).collect(),
+            require: plan.checks.require,
+            slowest: plan.checks.slowest(),
+            found: plan.checks.found(),
+            jitter: plan.checks.jitter(),
             mix: planning.mix.as_str(),
             moved: PARTS.map(|part| mix.time_until(plan.ttl, f64::from(part) / 100.0)),
             clients: planning.clients,
             resolvers: planning.resolvers,
-            queries: 2.0 * queries_per_second(planning.resolvers.into(), lookups, plan.ttl),
+            queries: queries(plan.ttl) + queries(nodata_ttl.unwrap_or(plan.ttl)),
             losses,
-        }
-    }
-
-    /// How long a failure or a recovery is not noticed: a refusing, a silent and a recovered backend.
-    pub(super) fn found(&self) -> Option<[(&'static str, Delay); 3]> {
-        self.timing.as_ref().map(|timing| {
-            [
-                ("refuses", Delay::of_refusal(timing)),
-                ("is silent", Delay::of_silence(timing)),
-                ("works again", Delay::of_recovery(timing)),
-            ]
         })
     }
 
@@ -124,13 +130,17 @@ impl Figures {
             let members = PARTS.iter().zip(self.moved);
             members.map(|(part, time)| (part.to_string(), json!(rounded(after + time)))).collect::<Value>()
         };
-        let found = self.found().map(|found| {
-            found.map(|(_, Delay { least, typical, most })| {
-                json!({ "least": rounded(least), "typical": rounded(typical), "most": rounded(most) })
+        let delay = |Delay { least, typical, most }: Delay| json!({ "least": rounded(least), "typical": rounded(typical), "most": rounded(most) });
+        let found = self.found.as_ref();
+        let timing = |timing: &Timing| {
+            json!({
+                "interval": rounded(timing.interval),
+                "timeout": rounded(timing.timeout),
+                "recheck": rounded(timing.recheck),
+                "fall": timing.fall,
+                "rise": timing.rise,
             })
-        });
-        let [refuses, silent, recovered] = found.unwrap_or_default();
-        let typical = self.found().map(|found| found.map(|(_, delay)| delay.typical));
+        };
         let losses = self.losses.iter().map(
             |loss| json!({ "site": loss.site, "dead": loss.dead, "part": loss.part, "exact": loss.is_exact }),
         );
@@ -142,20 +152,22 @@ impl Figures {
             "answers": self.answers,
             "spread": self.spread.as_str(),
             "ttl": rounded(self.ttl),
-            "timing": self.timing.map(|timing| json!({
-                "interval": rounded(timing.interval),
-                "timeout": rounded(timing.timeout),
-                "recheck": rounded(timing.recheck),
-                "fall": timing.fall,
-                "rise": timing.rise,
-            })),
-            "found_after": { "refuses": refuses, "silent": silent, "recovered": recovered },
+            "negative_ttl": self.nodata_ttl.map(rounded),
+            "timing": self.slowest.as_ref().map(timing),
+            "checks": self.timings.iter().map(timing).collect::<Vec<_>>(),
+            "jitter": rounded(self.jitter),
+            "found_after": {
+                "refuses": found.map(|found| delay(found.refuses)),
+                "silent": found.map(|found| delay(found.silent)),
+                "recovered": found.map(|found| delay(found.recovered)),
+                "slowest_check": found.and_then(|found| found.slowest).map(delay),
+            },
             "clients": self.clients,
             "resolvers": self.resolvers,
             "mix": self.mix,
             "moved_after_change": moved(Duration::ZERO),
-            "moved_after_refusal": typical.map(|[refuses, ..]| moved(refuses)),
-            "moved_after_silence": typical.map(|[_, silent, _]| moved(silent)),
+            "moved_after_refusal": found.map(|found| moved(found.refuses.typical)),
+            "moved_after_silence": found.map(|found| moved(found.silent.typical)),
             "queries_per_second": self.queries,
             "all_dead": losses.collect::<Vec<_>>(),
         })
@@ -164,14 +176,18 @@ impl Figures {
 
 impl Planning {
     /// How many backends fail: as the arguments say, else one, two and a third of them.
-    fn losses(&self, backends: usize) -> Vec<usize> {
-        let asked = self.lose.iter().map(|&dead| dead as usize);
-        let usual = [1, 2, backends.div_ceil(3)];
-        let mut losses: Vec<usize> = if self.lose.is_empty() { usual.into() } else { asked.collect() };
-        losses.retain(|dead| (1..=backends).contains(dead));
+    fn losses(&self, backends: usize) -> Result<Vec<usize>, String> {
+        let mut losses: Vec<usize> = self.lose.iter().map(|&dead| dead as usize).collect();
+        if let Some(more) = losses.iter().find(|dead| **dead > backends) {
+            return Err(format!("--lose {more}: only {backends} can fail, the backends in answers"));
+        }
+        if losses.is_empty() {
+            losses = [1, 2, backends.div_ceil(3)].into_iter().filter(|dead| *dead <= backends).collect();
+        }
+        losses.retain(|dead| *dead > 0);
         losses.sort_unstable();
         losses.dedup();
-        losses
+        Ok(losses)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The arithmetic is in `crate::plan`. No server is asked and nothing is probed.
 
+mod checks;
 mod figures;
 mod page;
 
@@ -15,12 +16,14 @@ use crate::check::{FLIPS, INTERVALS, TIMEOUTS, Timing};
 use crate::cli::{ConfigFile, complain, load, print, print_json};
 use crate::config::{DEFAULT_INTERVAL, Setup, built_in_timing, parse_duration};
 use crate::name::Name;
-use crate::plan::{ClientMix, Delay};
+use crate::plan::ClientMix;
 use crate::pool::{Backend, Family, Pool};
 use crate::selection::{MAX_ANSWERS, Spread};
 use crate::service::{Answers, DEFAULT_TTL, Policy};
 use crate::table::{Drawing, PoolView, Standing};
+use crate::zone::Zone;
 
+use checks::Checks;
 use figures::Figures;
 
 /// The most backends of an invented pool.
@@ -46,7 +49,7 @@ pub(super) struct Planning {
     /// TTL of the answers; defaults to the longest of the service, else 20s
     #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
     ttl: Option<Duration>,
-    /// Time between two probes; defaults to that of the slowest check of the first pool, else 5s
+    /// Time between two probes; defaults to that of each check of the first pool, else 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     interval: Option<Duration>,
     /// Time limit of a probe
@@ -119,8 +122,17 @@ struct PlannedService {
     pool: Pool,
     drawing: Drawing,
     ttl: Duration,
-    /// None if no check decides.
-    timing: Option<Timing>,
+    /// A family for which the pool has no address, if there is one.
+    nodata: Option<NoData>,
+    checks: Checks,
+}
+
+/// How long a reply without addresses is kept.
+struct NoData {
+    /// The negative TTL of the zone.
+    of_zone: Duration,
+    /// Whether another tier has addresses of the family: then the TTL of the answers is a limit too.
+    is_in_another_tier: bool,
 }
 
 pub(super) fn run(planning: &Planning) -> ExitCode {
@@ -131,10 +143,9 @@ pub(super) fn run(planning: &Planning) -> ExitCode {
             Err(code) => return code,
         },
     };
-    let plan = plan.and_then(|plan| planning.changed(plan));
-    match plan {
-        Ok(plan) => {
-            let figures = Figures::of(&plan, planning);
+    let figures = plan.and_then(|plan| Figures::of(&planning.changed(plan)?, planning));
+    match figures {
+        Ok(figures) => {
             if planning.json {
                 print_json(&format!("{:#}", figures.as_json()));
             } else {
@@ -150,7 +161,7 @@ pub(super) fn run(planning: &Planning) -> ExitCode {
 }
 
 impl Planning {
-    /// A pool of equal backends, with the values of a configuration that sets nothing else.
+    /// A pool of equal backends with addresses of both families, with the values of a configuration that sets nothing else.
     fn invented(&self) -> PlannedService {
         let backend = |number: u32| {
             let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + number));
@@ -166,7 +177,8 @@ impl Planning {
                 spread: Spread::default(),
             },
             ttl: Duration::from_secs(DEFAULT_TTL.into()),
-            timing: Some(built_in_timing(DEFAULT_INTERVAL, DEFAULT_INTERVAL)),
+            nodata: None,
+            checks: Checks::one(built_in_timing(DEFAULT_INTERVAL, DEFAULT_INTERVAL)),
         }
     }
 
@@ -187,14 +199,28 @@ impl Planning {
         let route = &service.default;
         let pool = route.tiers.first().and_then(|id| setup.served.pools.get(id.index()));
         let pool = pool.ok_or_else(|| format!("{} has no pool", name.to_plain()))?;
-        // The other checks may have to agree.
-        let deciding = pool.checks.iter().filter(|check| !check.observe_only).map(|check| check.timing);
+        let has = |pool: &Pool, family: Family| {
+            pool.backends
+                .iter()
+                .flat_map(|backend| &backend.addresses)
+                .any(|address| Family::of(*address) == family)
+        };
+        let missing = Family::ALL.into_iter().find(|family| !has(&pool.pool, *family));
+        let zone = setup.served.catalog.find(name.wire(), false).and_then(Zone::negative_soa);
+        let nodata = missing.zip(zone).map(|(family, (_, seconds))| {
+            let mut tiers = route.tiers.iter().filter_map(|id| setup.served.pools.get(id.index()));
+            NoData {
+                of_zone: Duration::from_secs(seconds.into()),
+                is_in_another_tier: tiers.any(|tier| has(&tier.pool, family)),
+            }
+        });
         Ok(PlannedService {
             name: Some(name.to_plain()),
             pool: pool.pool.clone(),
             drawing: Drawing::of(service, route),
             ttl: Duration::from_secs(route.ttl.max.into()),
-            timing: deciding.max_by_key(|timing| Delay::of_silence(timing).most),
+            nodata,
+            checks: Checks::of(pool),
         })
     }
 
@@ -211,7 +237,13 @@ impl Planning {
             };
         }
         plan.ttl = self.ttl.unwrap_or(plan.ttl);
-        let Some(timing) = &mut plan.timing else { return Ok(plan) };
+        for check in &mut plan.checks.checks {
+            self.change(&mut check.timing)?;
+        }
+        Ok(plan)
+    }
+
+    fn change(&self, timing: &mut Timing) -> Result<(), String> {
         if let Some(interval) = self.interval {
             let built_in = built_in_timing(interval, interval);
             (timing.interval, timing.interval_down) = (interval, interval);
@@ -228,7 +260,7 @@ impl Planning {
         if timing.recheck > timing.interval {
             return Err("--recheck must not be above the interval".into());
         }
-        Ok(plan)
+        Ok(())
     }
 }
 
@@ -236,6 +268,15 @@ impl PlannedService {
     /// The pool while all backends are healthy.
     fn view(&self) -> PoolView {
         PoolView::build(&self.pool, None, |_, _| Standing::Healthy.into())
+    }
+
+    /// How long a reply without addresses is kept; `None` if the pool has addresses of both families.
+    fn nodata_ttl(&self) -> Option<Duration> {
+        self.nodata.as_ref().map(
+            |NoData { of_zone, is_in_another_tier }| {
+                if *is_in_another_tier { self.ttl.min(*of_zone) } else { *of_zone }
+            },
+        )
     }
 }
 

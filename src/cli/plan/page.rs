@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::checks::Found;
 use super::figures::{Figures, Loss, PARTS};
 use crate::cli::columns::{Cell, render as columns};
 use crate::duration::Shown;
 use crate::plan::Delay;
+use crate::pool::{Family, Require};
 
 /// The most sites in a line.
 const SHOWN: usize = 4;
@@ -14,18 +16,23 @@ const SHOWN: usize = 4;
 pub(super) fn render(figures: &Figures) -> String {
     let mut text = head(figures);
     let mut rows = vec![cells(["FOUND", "EARLIEST", "TYPICALLY", "LATEST"])];
-    let found = figures.found();
-    for (what, Delay { least, typical, most }) in found.iter().flatten() {
-        rows.push(cells([
-            &format!("a backend that {what}"),
-            &shown(*least),
-            &shown(*typical),
-            &shown(*most),
-        ]));
-    }
-    match found {
-        Some(_) => {
-            let _ = write!(text, "\n\n{}", columns(&rows, false));
+    let mut row = |what: &str, Delay { least, typical, most }: Delay| {
+        rows.push(cells([what, &shown(least), &shown(typical), &shown(most)]));
+    };
+    match &figures.found {
+        Some(Found { refuses, silent, recovered, slowest }) => {
+            row("a backend that refuses", *refuses);
+            row("a backend that is silent", *silent);
+            row("a backend that works again", *recovered);
+            if let Some(slowest) = slowest {
+                row("a fault that only the slowest check sees", *slowest);
+            }
+            let _ = write!(
+                text,
+                "\n\n{}\njitter, which is left out, delays a probe by up to {}",
+                columns(&rows, false),
+                Shown(figures.jitter)
+            );
         }
         None => text.push_str("\n\nno check decides: a failed backend is never found"),
     }
@@ -37,6 +44,10 @@ pub(super) fn render(figures: &Figures) -> String {
         figures.resolvers,
         significant(figures.queries),
     );
+    if let Some(ttl) = figures.nodata_ttl {
+        let other = if figures.family == Family::Ipv4 { "AAAA" } else { "A" };
+        let _ = write!(text, "; {other} has no address, and resolvers keep that for {}", Shown(ttl));
+    }
     text.push_str("\n\nanswers with dead addresses only, until the failure is found:");
     // Sites of one size are lost alike.
     let mut alike: Vec<(&Loss, Vec<&str>)> = Vec::new();
@@ -66,7 +77,14 @@ fn head(figures: &Figures) -> String {
         let _ = write!(text, " in {}, spread {}", counted(*sites, "site"), figures.spread.as_str());
     }
     let _ = write!(text, "; {answers} in an answer, TTL {}", Shown(*ttl));
-    if let Some(timing) = figures.timing {
+    if figures.timings.len() > 1 {
+        let required = match figures.require {
+            Require::All => "all must pass".to_owned(),
+            Require::AtLeast(least) => format!("{least} must pass"),
+        };
+        let _ = write!(text, "\n{} decide, {required}", counted(figures.timings.len(), "check"));
+    }
+    for timing in &figures.timings {
         let _ = write!(
             text,
             "\nchecks every {}, timeout {}, recheck {}, fall {}, rise {}",
@@ -89,7 +107,7 @@ fn moved(figures: &Figures) -> String {
         rows.push(cells([what, &half, &most, &nearly]));
     };
     row("after the answers have changed", Duration::ZERO);
-    if let Some([(_, refuses), (_, silent), _]) = figures.found() {
+    if let Some(Found { refuses, silent, .. }) = &figures.found {
         row("after a backend refuses, typically", refuses.typical);
         row("after a backend is silent, typically", silent.typical);
     }

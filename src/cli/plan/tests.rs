@@ -20,7 +20,7 @@ fn parsed(line: &str) -> Planning {
 fn figures(line: &str) -> Value {
     let planning = parsed(line);
     let plan = planning.changed(planning.invented()).unwrap();
-    Figures::of(&plan, &planning).as_json()
+    Figures::of(&plan, &planning).unwrap_or_else(|error| panic!("{error}")).as_json()
 }
 
 #[test]
@@ -61,7 +61,42 @@ fn a_lost_site_depends_on_the_spread() {
     assert!((off["part"].as_f64().unwrap() - 6.0 / 66.0).abs() < 1e-9 && off["exact"] == true, "{off}");
     let one = lost("--backends 12 --sites 3 --answers 1");
     assert!((one["part"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-9, "{one}");
-    assert_eq!(figures("--backends 10 --lose 3 --lose 99")["all_dead"].as_array().unwrap().len(), 1);
+    assert_eq!(figures("--backends 10 --lose 3 --lose 10")["all_dead"].as_array().unwrap().len(), 2);
+    let too_many = parsed("--backends 10 --lose 3 --lose 20");
+    let error = Figures::of(&too_many.invented(), &too_many).err().unwrap();
+    assert_eq!(error, "--lose 20: only 10 can fail, the backends in answers");
+}
+
+/// With the default times, a check each 2 s finds a dead host within 2 s + 3 x 1 s + 2 x 1 s, and one each 10 s later.
+#[test]
+fn several_checks_decide_as_required() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steerd.toml");
+    let zone = "$TTL 60\n@ SOA ns1 h 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n";
+    std::fs::write(directory.path().join("zone"), zone).unwrap();
+    let planned = |fast: &str, require: &str| {
+        let text = format!(
+            "[zones.\"example.com\"]\nfile = \"zone\"\n\
+             [pools.web]\nbackends = [\"192.0.2.1\", \"192.0.2.2\"]\nrequire = {require}\nchecks = [\
+             {{ type = \"tcp\", port = 1, interval = \"2s\", timeout = \"1s\", recheck = \"1s\"{fast} }}, \
+             {{ name = \"slow\", type = \"tcp\", port = 2, interval = \"10s\", timeout = \"2s\", recheck = \"1s\" }}]\n\
+             [services.\"www.example.com\"]\npools = [\"web\"]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let planning = parsed("www.example.com");
+        let plan = planning.configured(&config::load(&path).unwrap(), "www.example.com").unwrap();
+        Figures::of(&plan, &planning).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let most = |fast: &str, require: &str| {
+        let found = planned(fast, require).as_json()["found_after"].clone();
+        ["silent", "recovered", "slowest_check"].map(|key| found[key]["most"].as_f64())
+    };
+    assert_eq!(most("", "\"all\""), [Some(7.0), Some(11.0), Some(18.0)]);
+    assert_eq!(most("", "\"any\""), [Some(18.0), Some(3.0), None]);
+    assert_eq!(most(", critical = true", "\"any\""), [Some(7.0), Some(3.0), None]);
+    let page = page::render(&planned("", "\"all\""));
+    assert!(page.contains("2 checks decide, all must pass\nchecks every 2s"), "{page}");
+    assert!(page.contains("a fault that only the slowest check sees  8s"), "{page}");
 }
 
 #[test]
@@ -83,7 +118,7 @@ fn a_service_is_planned_as_it_is_configured() {
     let planned = |line: &str| {
         let planning = parsed(line);
         let plan = planning.configured(&setup, planning.service.as_deref().unwrap())?;
-        planning.changed(plan).map(|plan| Figures::of(&plan, &planning))
+        planning.changed(plan).and_then(|plan| Figures::of(&plan, &planning))
     };
     let web = planned("WWW.example.com").unwrap_or_else(|error| panic!("{error}"));
     let json = web.as_json();
@@ -98,6 +133,9 @@ fn a_service_is_planned_as_it_is_configured() {
     };
     // The backend of weight 6 is in every answer; the other address is of site `a` in half of them.
     assert!((of_site("a") - 0.5).abs() < 1e-9 && of_site("b") == 0.0, "{json}");
+    // The negative TTL of the zone is 5 s: 3.27 queries a second for A, and 17.86 for AAAA.
+    assert_eq!(json["negative_ttl"], 5.0);
+    assert!((json["queries_per_second"].as_f64().unwrap() - 21.125).abs() < 0.01, "{json}");
     let bare = planned("bare.example.com --ttl 1m").unwrap_or_else(|error| panic!("{error}"));
     assert!(page::render(&bare).contains("no check decides"));
     assert_eq!(bare.as_json()["family"], "ipv6");
