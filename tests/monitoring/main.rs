@@ -7,6 +7,7 @@ mod alerts;
 mod anycast;
 mod beside;
 mod names;
+mod operations;
 #[path = "../clients/namespace.rs"]
 mod namespace;
 mod prometheus;

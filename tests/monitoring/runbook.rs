@@ -4,7 +4,7 @@ use crate::beside::Beside;
 use crate::{namespace, read};
 
 /// The commands of all blocks marked `sh`.
-fn commands(document: &str) -> Vec<String> {
+pub(crate) fn commands(document: &str) -> Vec<String> {
     let blocks = document.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     blocks.flat_map(str::lines).map(str::to_owned).collect()
 }
