@@ -2,6 +2,7 @@
 //! table of `docs/OPERATIONS.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -142,14 +143,26 @@ fn every_metric_and_label_in_use_exists_in_a_running_server() {
     let steerd = Steerd::start(config, &[("zone", ZONE)]);
     for (path, body) in [
         ("pools/web/backends/127.0.0.1/override", "{\"state\": \"drain\"}"),
-        ("pools/web/backends/127.0.0.2/weight", "{\"percent\": 50}"),
+        ("pools/web/backends/127.0.0.2/weight", "{\"percent\": 50, \"for\": \"1h\"}"),
         ("services/www.lb.example.test/failover", "{\"pool\": \"standby\"}"),
     ] {
         let (status, reply) = steerd.request("PUT", &format!("/api/v1/{path}"), body);
         assert_eq!(status, 200, "{path}: {reply}");
     }
     let documented = documented();
-    let (families, series) = shown(&http_get(steerd.admin, "/metrics").1);
+    let text = http_get(steerd.admin, "/metrics").1;
+    let end = |backend: &str| {
+        let start =
+            format!("steerd_backend_override_end_timestamp_seconds{{pool=\"web\",backend=\"{backend}\",");
+        let line = text.lines().find(|line| line.starts_with(&start)).unwrap();
+        let (kind, end) = line.trim_start_matches(&start).split_once(' ').unwrap();
+        (kind.to_owned(), end.parse::<u64>().unwrap())
+    };
+    assert_eq!(end("127.0.0.1"), ("kind=\"state\"}".to_owned(), 0));
+    let (kind, end) = end("127.0.0.2");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert!(kind == "kind=\"weight\"}" && (now + 3500..=now + 3600).contains(&end), "{kind} {end}");
+    let (families, series) = shown(&text);
     let undocumented: Vec<&String> =
         families.iter().filter(|family| !documented.contains_key(*family)).collect();
     assert!(undocumented.is_empty(), "not in the table of docs/OPERATIONS.md: {undocumented:?}");
