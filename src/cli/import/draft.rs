@@ -1,7 +1,8 @@
 //! A configuration in the making: pools, services and zones as text, and what could not be carried over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 const MAX_NAME: usize = 64;
 
 /// Something that the result lacks, why, and what the operator can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lost {
     pub(super) what: String,
     pub(super) why: String,
@@ -17,23 +18,97 @@ pub(super) struct Lost {
 }
 
 /// A backend of a draft.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct DraftBackend {
     pub(super) name: String,
-    pub(super) address: String,
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) weight: u64,
     /// Further keys, as TOML.
     pub(super) keys: Vec<(&'static str, String)>,
 }
 
 /// A pool of a draft.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct DraftPool {
     pub(super) backends: Vec<DraftBackend>,
+    names: UniqueNames,
+    /// The places of the backends, by their addresses.
+    holders: BTreeMap<IpAddr, usize>,
+    /// The place of the first backend of each label.
+    labels: BTreeMap<String, usize>,
     /// Checks, as TOML.
     pub(super) checks: Vec<String>,
     /// Further keys, as TOML.
     pub(super) keys: Vec<(&'static str, String)>,
+}
+
+/// Names that occur once, found without comparing each with all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct UniqueNames {
+    taken: BTreeSet<String>,
+    /// The number to try next, by the name that was wanted.
+    numbers: BTreeMap<String, u32>,
+}
+
+impl UniqueNames {
+    /// Takes `wanted`, or if it is taken, a name with a number.
+    fn take(&mut self, wanted: &str) -> String {
+        let wanted = plain_name(wanted);
+        if self.taken.insert(wanted.clone()) {
+            return wanted;
+        }
+        let stem = wanted.get(..MAX_NAME - 8).unwrap_or(&wanted);
+        let number = self.numbers.entry(stem.to_owned()).or_insert(2);
+        loop {
+            let name = format!("{stem}-{number}");
+            *number += 1;
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
+}
+
+impl DraftPool {
+    /// The backend with this address.
+    pub(super) fn holder(&mut self, address: IpAddr) -> Option<&mut DraftBackend> {
+        self.backends.get_mut(*self.holders.get(&address)?)
+    }
+
+    /// Adds a backend whose name is `wanted`, as far as it can be one and is free.
+    pub(super) fn add(
+        &mut self,
+        wanted: &str,
+        address: IpAddr,
+        weight: u64,
+        keys: Vec<(&'static str, String)>,
+    ) {
+        self.holders.insert(address, self.backends.len());
+        self.labels.entry(plain_name(wanted)).or_insert(self.backends.len());
+        let name = self.names.take(wanted);
+        self.backends.push(DraftBackend { name, addresses: vec![address], weight, keys });
+    }
+
+    /// Gives the backend with this label one more address, if it has only the other family and else equals it.
+    pub(super) fn extend(
+        &mut self,
+        label: &str,
+        address: IpAddr,
+        weight: u64,
+        keys: &Vec<(&'static str, String)>,
+    ) -> bool {
+        let place = self.labels.get(&plain_name(label)).copied();
+        let found = place.and_then(|place| Some((place, self.backends.get_mut(place)?)));
+        let Some((place, backend)) = found.filter(|(_, backend)| {
+            let is_other = |known: &IpAddr| known.is_ipv4() != address.is_ipv4();
+            backend.weight == weight && backend.keys == *keys && backend.addresses.iter().all(is_other)
+        }) else {
+            return false;
+        };
+        backend.addresses.push(address);
+        self.holders.insert(address, place);
+        true
+    }
 }
 
 /// A service of a draft.
@@ -56,6 +131,11 @@ pub(super) struct ImportDraft {
     /// The text of each zone, by its name without the final dot.
     pub(super) zones: BTreeMap<String, String>,
     pub(super) lost: Vec<Lost>,
+    /// The members of `lost`.
+    listed: HashSet<Lost>,
+    pool_names: UniqueNames,
+    /// The name of each pool, by the name that was wanted and its content.
+    known: HashMap<(String, DraftPool), String>,
 }
 
 impl ImportDraft {
@@ -66,22 +146,19 @@ impl ImportDraft {
         remedy: impl Into<String>,
     ) {
         let lost = Lost { what: what.into(), why: why.into(), remedy: remedy.into() };
-        if !self.lost.contains(&lost) {
+        if self.listed.insert(lost.clone()) {
             self.lost.push(lost);
         }
     }
 
     /// Adds a pool, and returns its name: `wanted`, as far as it can be one and is free.
     pub(super) fn add_pool(&mut self, wanted: &str, pool: DraftPool) -> String {
-        let wanted = plain_name(wanted);
-        let mut name = wanted.clone();
-        for number in 2.. {
-            match self.pools.get(&name) {
-                Some(known) if *known == pool => return name,
-                Some(_) => name = format!("{}-{number}", wanted.get(..MAX_NAME - 8).unwrap_or(&wanted)),
-                None => break,
-            }
+        let key = (plain_name(wanted), pool.clone());
+        if let Some(name) = self.known.get(&key) {
+            return name.clone();
         }
+        let name = self.pool_names.take(wanted);
+        self.known.insert(key, name.clone());
         self.pools.insert(name.clone(), pool);
         name
     }
@@ -114,8 +191,13 @@ impl ImportDraft {
                 }
             }
             text.push_str("backends = [\n");
-            for DraftBackend { name, address, weight, keys } in &pool.backends {
-                let _ = write!(text, "  {{ name = {}, address = {}", quoted(name), quoted(address));
+            for DraftBackend { name, addresses, weight, keys } in &pool.backends {
+                let shown: Vec<String> =
+                    addresses.iter().map(|address| quoted(&address.to_string())).collect();
+                let _ = match shown.as_slice() {
+                    [address] => write!(text, "  {{ name = {}, address = {address}", quoted(name)),
+                    all => write!(text, "  {{ name = {}, addresses = [{}]", quoted(name), all.join(", ")),
+                };
                 if *weight != 1 {
                     let _ = write!(text, ", weight = {weight}");
                 }
@@ -169,17 +251,6 @@ pub(super) fn plain_name(text: &str) -> String {
     let name: String =
         text.chars().take(MAX_NAME).map(|char| if is_plain(char) { char } else { '-' }).collect();
     if name.is_empty() { "unnamed".to_owned() } else { name }
-}
-
-/// Names that are unique in a pool.
-pub(super) fn unique_name(backends: &[DraftBackend], wanted: &str) -> String {
-    let wanted = plain_name(wanted);
-    let is_free = |name: &str| backends.iter().all(|backend| backend.name != name);
-    if is_free(&wanted) {
-        return wanted;
-    }
-    let stem = wanted.get(..MAX_NAME - 8).unwrap_or(&wanted);
-    (2..u32::MAX).map(|number| format!("{stem}-{number}")).find(|name| is_free(name)).unwrap_or(wanted)
 }
 
 #[cfg(test)]

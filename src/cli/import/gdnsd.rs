@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::draft::{DraftBackend, DraftPool, DraftService, ImportDraft, quoted, unique_name};
+use super::draft::{DraftPool, DraftService, ImportDraft, plain_name, quoted};
+use super::gdnsd_map::{default_order, rules};
+use super::gdnsd_option::{check, number, options};
 use super::vscf::{Vscf, VscfData};
 
 /// Keys of a resource or plugin that are settings, not labels.
@@ -25,15 +27,17 @@ const SETTINGS: [&str; 13] = [
     "skip_first",
     "undefined_datacenters_ok",
 ];
-/// The most consecutive outcomes that steerd counts.
-const MAX_FLIPS: u64 = 100;
+/// The largest weight of a backend.
+const MAX_WEIGHT: u64 = 1_000_000;
+/// What a decimal fraction may be off as a double.
+const EPSILON: f64 = 1e-9;
 
 /// How a resource of gdnsd is answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resource {
     pub(super) service: DraftService,
-    /// The pool of each datacenter, for names such as `metafo!res/dc`.
-    pub(super) datacenters: Vec<(String, String)>,
+    /// The pools of each datacenter, for names such as `metafo!res/dc`.
+    pub(super) datacenters: Vec<(String, Vec<String>)>,
 }
 
 /// The resources of a configuration, by `plugin!resource`.
@@ -49,14 +53,19 @@ struct GdnsdImporter<'d> {
 /// Adds the pools of a configuration to the draft, and returns its resources.
 pub(super) fn import(config: &Vscf, draft: &mut ImportDraft) -> Resources {
     let mut importer = GdnsdImporter { draft, resources: Resources::new(), checks: HashMap::new() };
-    importer.options(config.get("options"));
+    options(importer.draft, config.get("options"));
     for (name, service_type) in config.get("service_types").map_or(&[][..], Vscf::hash) {
-        let check = importer.check(name, service_type);
+        let check = check(importer.draft, name, service_type);
         importer.checks.insert(name.clone(), check);
     }
     let plugins = config.get("plugins").map_or(&[][..], Vscf::hash);
-    for (plugin, body) in plugins {
+    // A datacenter of a meta-plugin may refer to a resource of another plugin.
+    let is_meta = |plugin: &str| matches!(plugin, "metafo" | "geoip");
+    for (plugin, body) in plugins.iter().filter(|(plugin, _)| !is_meta(plugin)) {
         importer.plugin(plugin, body);
+    }
+    for (plugin, body) in plugins.iter().filter(|(plugin, _)| is_meta(plugin)) {
+        importer.meta_plugin(plugin, body);
     }
     for (key, value) in config.hash() {
         if !["options", "service_types", "plugins"].contains(&key.as_str()) {
@@ -70,12 +79,17 @@ pub(super) fn import(config: &Vscf, draft: &mut ImportDraft) -> Resources {
     importer.resources
 }
 
-fn number(value: Option<&Vscf>, default: u64) -> u64 {
-    value.and_then(Vscf::text).and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn is_true(value: Option<&Vscf>) -> bool {
     value.and_then(Vscf::text).is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
+/// A setting of a resource, or of what is around it: `chain` begins with the innermost.
+fn setting<'v>(chain: &[&'v Vscf], key: &str) -> Option<&'v Vscf> {
+    chain.iter().find_map(|value| value.get(key))
+}
+
+fn texts(value: Option<&Vscf>) -> Vec<&str> {
+    value.map_or(&[][..], Vscf::list).iter().filter_map(Vscf::text).collect()
 }
 
 /// The members of a hash that are no settings.
@@ -84,144 +98,11 @@ fn labels(body: &Vscf) -> impl Iterator<Item = &(String, Vscf)> {
 }
 
 impl GdnsdImporter<'_> {
-    fn options(&mut self, options: Option<&Vscf>) {
-        for (key, value) in options.map_or(&[][..], Vscf::hash) {
-            let what = format!("option `{key}` (line {})", value.place.line);
-            match key.as_str() {
-                "listen" => self.listen(value, number(options.and_then(|all| all.get("dns_port")), 53)),
-                "dns_port" if options.is_some_and(|all| all.get("listen").is_some()) => {}
-                "nsid_ascii" => {
-                    if let Some(text) = value.text() {
-                        self.draft.server.push(("nsid", quoted(text)));
-                    }
-                }
-                "udp_threads" | "tcp_threads" => self.draft.lose(
-                    what,
-                    "the workers of steerd serve all addresses, one for each core by default",
-                    "set `workers` under [server] only if that is wrong",
-                ),
-                _ => self.draft.lose(
-                    what,
-                    "options of gdnsd are not carried over",
-                    "see [server] in config/example.toml for a key with this purpose",
-                ),
-            }
-        }
-    }
-
-    fn listen(&mut self, value: &Vscf, port: u64) {
-        let texts: Vec<&str> = match &value.data {
-            VscfData::Hash(members) => members.iter().map(|(address, _)| address.as_str()).collect(),
-            _ => value.list().iter().filter_map(Vscf::text).collect(),
-        };
-        let address = |text: &&str| {
-            let text = if *text == "any" { "0.0.0.0" } else { text };
-            let ip = text
-                .parse::<IpAddr>()
-                .map(|ip| std::net::SocketAddr::new(ip, u16::try_from(port).unwrap_or(53)));
-            text.parse().or(ip).ok()
-        };
-        let addresses: Vec<std::net::SocketAddr> = texts.iter().filter_map(address).collect();
-        if addresses.is_empty() || addresses.len() < texts.len() || texts == ["any"] {
-            self.draft.lose(
-                format!("option `listen` (line {})", value.place.line),
-                "steerd listens on port 53 of all addresses by default",
-                "set `listen` under [server] if that is wrong",
-            );
-            return;
-        }
-        let shown: Vec<String> = addresses.iter().map(|address| quoted(&address.to_string())).collect();
-        self.draft.server.push(("listen", format!("[{}]", shown.join(", "))));
-    }
-
-    /// The check for a service type, as TOML.
-    fn check(&mut self, name: &str, service_type: &Vscf) -> Option<String> {
-        let what = format!("service type `{name}` (line {})", service_type.place.line);
-        let text = |key: &str| service_type.get(key).and_then(Vscf::text);
-        let kind = text("plugin").unwrap_or_default();
-        let interval = number(service_type.get("interval"), 10).clamp(1, 3600);
-        let timeout = number(service_type.get("timeout"), interval / 2).clamp(1, 3600);
-        let mut keys = Vec::new();
-        match kind {
-            "tcp_connect" => {
-                let Some(port) = text("port").and_then(|port| port.parse::<u16>().ok()) else {
-                    self.draft.lose(what, "it has no port", "add a check to its pools");
-                    return None;
-                };
-                keys.push(format!("type = \"tcp\", port = {port}"));
-            }
-            "http_status" => {
-                let port = u16::try_from(number(service_type.get("port"), 80)).unwrap_or(80);
-                keys.push(format!("type = \"http\", port = {port}"));
-                let path = text("url_path").unwrap_or("/");
-                keys.push(format!("path = {}", quoted(if path.starts_with('/') { path } else { "/" })));
-                if let Some(host) = text("vhost") {
-                    keys.push(format!("host = {}", quoted(host)));
-                }
-                let codes = service_type.get("ok_codes").map_or(&[][..], Vscf::list);
-                let codes: Vec<u16> = codes
-                    .iter()
-                    .filter_map(|code| code.text()?.parse().ok())
-                    .filter(|code| (100..600).contains(code))
-                    .collect();
-                let codes = if codes.is_empty() { vec![200] } else { codes };
-                keys.push(format!("status = {codes:?}"));
-            }
-            "extmon" => {
-                self.draft.lose(
-                    what,
-                    "a program of gdnsd gets the address as an argument, one of steerd in STEERD_ADDRESS",
-                    "write `check = { type = \"exec\", program = ... }` into its pools, with a program that reads STEERD_ADDRESS",
-                );
-                return None;
-            }
-            _ => {
-                self.draft.lose(
-                    what,
-                    format!("steerd has no kind of check like `{kind}`"),
-                    "add a check to its pools; without one they are always healthy, and `steerd drain` takes backends out",
-                );
-                return None;
-            }
-        }
-        let rise = number(service_type.get("up_thresh"), 20);
-        let fall = number(service_type.get("down_thresh"), 10);
-        if rise.max(fall) > MAX_FLIPS {
-            self.draft.lose(
-                &*what,
-                format!("it counts more than {MAX_FLIPS} outcomes"),
-                "rise and fall are 100 now",
-            );
-        }
-        let (rise, fall) = (rise.clamp(1, MAX_FLIPS), fall.clamp(1, MAX_FLIPS));
-        self.draft.lose(
-            &*what,
-            format!(
-                "its {fall} failures and {rise} passes are kept, but steerd counts consecutive ones, and repeats a probe after `recheck` (1s)"
-            ),
-            "leave interval, timeout, rise and fall out: the defaults of steerd find a silent backend in 8 to 13 s; compare with `steerd plan`",
-        );
-        // A timeout must be below the interval, and gdnsd has whole seconds.
-        let timeout =
-            if timeout < interval { format!("{timeout}s") } else { format!("{}ms", interval * 800) };
-        keys.push(format!(
-            "interval = \"{interval}s\", timeout = \"{timeout}\", rise = {rise}, fall = {fall}"
-        ));
-        Some(format!("{{ {} }}", keys.join(", ")))
-    }
-
     fn plugin(&mut self, plugin: &str, body: &Vscf) {
         match plugin {
             "multifo" | "weighted" | "simplefo" => {
                 for (name, resource) in labels(body) {
-                    let found = self.simple(plugin, name, resource, body);
-                    self.resources.insert(format!("{plugin}!{name}"), found);
-                }
-            }
-            "metafo" | "geoip" => {
-                let maps = body.get("maps");
-                for (name, resource) in body.get("resources").map_or(&[][..], Vscf::hash) {
-                    let found = self.meta(plugin, name, resource, body, maps);
+                    let found = self.simple(plugin, name, &[resource, body], false);
                     self.resources.insert(format!("{plugin}!{name}"), found);
                 }
             }
@@ -235,48 +116,143 @@ impl GdnsdImporter<'_> {
         }
     }
 
-    /// A resource of multifo, weighted or simplefo.
-    fn simple(&mut self, plugin: &str, name: &str, resource: &Vscf, above: &Vscf) -> Resource {
-        let mut service = DraftService::default();
+    fn meta_plugin(&mut self, plugin: &str, body: &Vscf) {
+        for (name, resource) in body.get("resources").map_or(&[][..], Vscf::hash) {
+            let found = self.meta(plugin, name, resource, body);
+            self.resources.insert(format!("{plugin}!{name}"), found);
+        }
+    }
+
+    /// A resource of multifo, weighted or simplefo, which may be below a meta-plugin. `chain` begins with the resource.
+    fn simple(&mut self, plugin: &str, name: &str, chain: &[&Vscf], is_below: bool) -> Resource {
+        let mut found = Resource::default();
+        let Some(&resource) = chain.first() else { return found };
+        let what = format!("`{plugin}!{name}` (line {})", resource.place.line);
+        let parts = families(resource);
+        let mut checked = DraftPool::default();
+        if plugin == "multifo" && is_true(self.family_setting(&parts, chain, "ignore_health", &what)) {
+            if is_below {
+                self.checks(&mut checked, &parts, chain, &what);
+                self.draft.lose(
+                    format!("`ignore_health` of {what}"),
+                    "gdnsd uses health only to choose the datacenter, and then answers with all its addresses; steerd \
+                     leaves unhealthy ones out",
+                    "nothing, unless clients must get unhealthy addresses too",
+                );
+            } else {
+                self.draft.lose(
+                    format!("`ignore_health` of {what}"),
+                    "gdnsd answers with all addresses whatever their health, so the pool has no checks and no \
+                     `min_healthy`; a layer above takes it as healthy",
+                    "give the pool its checks with `observe_only = true` to see the states",
+                );
+            }
+        } else {
+            self.checks(&mut checked, &parts, chain, &what);
+        }
         if plugin == "simplefo" {
             for role in ["primary", "secondary"] {
-                let mut pool = self.pool(resource, above);
-                for part in families(resource) {
+                let mut pool = checked.clone();
+                for part in &parts {
                     if let Some(address) = part.get(role) {
-                        self.add_address(&mut pool, role, address, 1, None);
+                        self.add_address(&mut pool, role, address, None, None);
                     }
                 }
-                self.add_tier(&mut service, &format!("{name}-{role}"), pool);
+                self.add_tier(&mut found.service, &format!("{name}-{role}"), pool);
             }
-            return Resource { service, datacenters: Vec::new() };
+            return found;
         }
-        let mut pool = self.pool(resource, above);
-        for part in families(resource) {
+        let mut pool = checked;
+        for part in &parts {
             self.add_part(&mut pool, part, plugin);
         }
+        if !pool.checks.is_empty() {
+            let threshold = self.family_setting(&parts, chain, "up_thresh", &what);
+            self.threshold(&mut pool, threshold, &what);
+        }
         if plugin == "multifo" {
-            service.keys = vec![("policy", quoted("all")), ("answers", quoted("all"))];
+            found.service.keys = vec![("policy", quoted("all")), ("answers", quoted("all"))];
         } else {
-            let is_multi = is_true(resource.get("multi").or_else(|| above.get("multi")));
-            service.keys.push(("answers", answers_like(&pool, is_multi).to_string()));
+            let is_multi = is_true(self.family_setting(&parts, chain, "multi", &what));
+            let means = answers_like(&pool);
+            let most = means.iter().copied().max().filter(|_| is_multi).unwrap_or(1);
+            found.service.keys.push(("answers", most.to_string()));
             if is_multi {
+                let differ = means.iter().any(|mean| *mean != most);
                 self.draft.lose(
                     format!("resource `{plugin}!{name}` with `multi` (line {})", resource.place.line),
-                    "gdnsd answers with a random number of addresses; steerd with a fixed one, the mean of gdnsd's",
+                    format!(
+                        "gdnsd answers with a random number of addresses; steerd with a fixed one, the mean of gdnsd's{}",
+                        if differ { ", here the larger one of both families" } else { "" }
+                    ),
                     "choose `answers` of the service; each backend is then in an answer by its weight",
                 );
             }
         }
-        self.add_tier(&mut service, name, pool);
-        Resource { service, datacenters: Vec::new() }
+        self.add_tier(&mut found.service, name, pool);
+        found
+    }
+
+    /// A setting that both families share in steerd: that of the first part.
+    fn family_setting<'v>(
+        &mut self,
+        parts: &[&'v Vscf],
+        chain: &[&'v Vscf],
+        key: &str,
+        what: &str,
+    ) -> Option<&'v Vscf> {
+        let of = |part: &&'v Vscf| part.get(key).or_else(|| setting(chain, key));
+        let first = parts.first().and_then(of);
+        if parts.iter().any(|part| texts(of(part)) != texts(first)) {
+            self.draft.lose(
+                format!("`{key}` of {what}"),
+                "its families have different values, and a pool has one for both: that of addrs_v4",
+                "make a pool and a service for each family if this matters",
+            );
+        }
+        first
+    }
+
+    /// The share of the weight that must be healthy, in the whole percents that steerd has.
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "the weights of a pool are far below the integers that a double has"
+    )]
+    fn threshold(&mut self, pool: &mut DraftPool, setting: Option<&Vscf>, what: &str) {
+        let share = setting.and_then(Vscf::text).and_then(|text| text.parse::<f64>().ok());
+        let share = share.filter(|share| share.is_finite()).unwrap_or(0.5).clamp(0.0, 1.0);
+        let least = |share: f64, total: u64| (share * total as f64 - EPSILON).ceil().max(1.0);
+        let totals: Vec<u64> = weights(pool).iter().map(|weights| weights.iter().sum()).collect();
+        let is_exact = |percent: &f64| {
+            totals.iter().all(|&total| (least(percent / 100.0, total) - least(share, total)).abs() < EPSILON)
+        };
+        let exact = share * 100.0;
+        let nearest = (exact - EPSILON).round().max(1.0);
+        let near = [nearest, (exact - EPSILON).ceil().max(1.0), exact.floor().max(1.0)];
+        let percent = near.into_iter().find(is_exact).unwrap_or_else(|| {
+            self.draft.lose(
+                format!("`up_thresh` of {what}"),
+                format!(
+                    "{share} is no whole percentage, and no percentage needs the same number of addresses"
+                ),
+                format!(
+                    "`min_healthy` is {nearest}% now; write a number of addresses if another one is meant"
+                ),
+            );
+            nearest
+        });
+        pool.keys.push(("min_healthy", quoted(&format!("{percent}%"))));
     }
 
     fn add_part(&mut self, pool: &mut DraftPool, part: &Vscf, plugin: &str) {
         if let VscfData::List(members) = &part.data {
             for (index, address) in members.iter().enumerate() {
-                self.add_address(pool, &(index + 1).to_string(), address, 1, None);
+                self.add_address(pool, &(index + 1).to_string(), address, None, None);
             }
             return;
+        }
+        if part.text().is_some() {
+            return self.add_address(pool, "1", part, None, None);
         }
         if let Some(cnames) = part.get("cnames") {
             self.lose_alias(cnames, "an alias");
@@ -285,13 +261,13 @@ impl GdnsdImporter<'_> {
             match (&value.data, plugin) {
                 (VscfData::List(pair), "weighted") => {
                     if let [address, weight] = pair.as_slice() {
-                        self.add_address(pool, label, address, number(Some(weight), 1), None);
+                        self.add_address(pool, label, address, Some(weight), None);
                     }
                 }
                 (VscfData::Hash(members), "weighted") => {
                     for (inner, pair) in members.iter().filter(|(key, _)| !SETTINGS.contains(&key.as_str())) {
                         if let [address, weight] = pair.list() {
-                            self.add_address(pool, inner, address, number(Some(weight), 1), Some(label));
+                            self.add_address(pool, inner, address, Some(weight), Some(label));
                         }
                     }
                     self.draft.lose(
@@ -300,122 +276,133 @@ impl GdnsdImporter<'_> {
                         "set `answers` and `spread` of the service",
                     );
                 }
-                _ => self.add_address(pool, label, value, 1, None),
+                _ => self.add_address(pool, label, value, None, None),
             }
         }
     }
 
-    /// A resource of metafo or geoip: a pool for each datacenter, in order.
-    fn meta(
-        &mut self,
-        plugin: &str,
-        name: &str,
-        resource: &Vscf,
-        above: &Vscf,
-        maps: Option<&Vscf>,
-    ) -> Resource {
+    /// A resource of metafo or geoip: the pools of each datacenter, in order.
+    fn meta(&mut self, plugin: &str, name: &str, resource: &Vscf, above: &Vscf) -> Resource {
+        let what = format!("`{plugin}!{name}` (line {})", resource.place.line);
         let map_name = resource.get("map").and_then(Vscf::text).unwrap_or_default();
-        let map = maps.and_then(|maps| maps.get(map_name));
-        let order: Vec<&str> = resource
-            .get("datacenters")
-            .or_else(|| map?.get("datacenters"))
-            .map_or(&[][..], Vscf::list)
-            .iter()
-            .filter_map(Vscf::text)
-            .collect();
-        let inner = resource.get("plugin").and_then(Vscf::text).unwrap_or("multifo");
-        let inner = if inner == "weighted" { inner } else { "multifo" };
+        let map = above.get("maps").and_then(|maps| maps.get(map_name));
+        let listed = texts(resource.get("datacenters").or_else(|| map?.get("datacenters")));
         let mut found = Resource::default();
-        let dcmap = resource.get("dcmap");
-        for &datacenter in &order {
-            let Some(value) = dcmap.and_then(|dcmap| dcmap.get(datacenter)) else { continue };
-            if let Some(text) = value.text()
-                && text.parse::<IpAddr>().is_err()
-            {
-                self.lose_alias(value, &format!("datacenter `{datacenter}` of `{plugin}!{name}`"));
-                continue;
+        let mut keys: Vec<Vec<(&'static str, String)>> = Vec::new();
+        for &datacenter in &listed {
+            let place = format!("datacenter `{datacenter}` of {what}");
+            let Some(inner) = self.datacenter(name, datacenter, &place, resource, above) else { continue };
+            if !inner.keys.is_empty() && !keys.contains(&inner.keys) {
+                keys.push(inner.keys);
             }
-            let mut pool = self.pool(value, resource);
-            if pool.checks.is_empty()
-                && value.get("service_types").or(resource.get("service_types")).is_none()
-            {
-                pool.checks = self.pool(above, above).checks;
-            }
-            match &value.data {
-                VscfData::Text(_) => self.add_address(&mut pool, "1", value, 1, None),
-                _ => families(value).into_iter().for_each(|part| self.add_part(&mut pool, part, inner)),
-            }
-            if let Some(pool) = self.add_tier(&mut found.service, &format!("{name}-{datacenter}"), pool) {
-                found.datacenters.push((datacenter.to_owned(), pool));
-            }
+            found.datacenters.push((datacenter.to_owned(), inner.pools));
         }
-        if inner == "multifo" {
-            found.service.keys = vec![("policy", quoted("all")), ("answers", quoted("all"))];
+        if keys.len() > 1 {
+            self.draft.lose(
+                format!("the numbers of answers of {what}"),
+                "its datacenters answer with different numbers of addresses, and a service has one number for all tiers",
+                "it is that of the first datacenter; choose `answers` and `policy` of the service",
+            );
+        }
+        found.service.keys = keys.into_iter().next().unwrap_or_default();
+        let mut order =
+            map.and_then(default_order).map_or_else(|| listed.clone(), |order| texts(Some(order)));
+        let mut skipped = 0;
+        if is_true(setting(&[resource, above], "skip_first")) {
+            skipped = 1;
+            if order.len() > 1 {
+                order.remove(0);
+            }
+            self.draft.lose(
+                format!("`skip_first` of {what}"),
+                "steerd has no such key: the first datacenter of each order is left out",
+                "compare the tiers and rules of the service with what this name is for",
+            );
+        }
+        for datacenter in order {
+            for (_, pools) in found.datacenters.iter().filter(|(known, _)| known == datacenter) {
+                found.service.pools.extend(pools.iter().cloned());
+            }
         }
         if let Some(map) = map {
-            self.map(map, map_name, &mut found);
+            found.service.rules = rules(self.draft, map, map_name, &found.datacenters, skipped);
+        }
+        let pools = found.service.pools.iter().filter_map(|pool| self.draft.pools.get(pool));
+        if found.service.pools.len() > 1 && pools.map(weights).any(|families| families.len() > 1) {
+            self.draft.lose(
+                format!("the families of {what}"),
+                "in gdnsd a family that fails takes the other one along to the next datacenter; steerd chooses the tier \
+                 for each family",
+                "nothing, unless clients must find both families in one datacenter",
+            );
         }
         found
     }
 
-    /// The networks of a map become rules; its countries need a database, which only the operator has.
-    fn map(&mut self, map: &Vscf, name: &str, found: &mut Resource) {
-        let pools = |order: &Vscf| -> Vec<String> {
-            let names = order.list().iter().filter_map(Vscf::text);
-            names
-                .filter_map(|name| found.datacenters.iter().find(|(known, _)| known == name))
-                .map(|(_, pool)| quoted(pool))
-                .collect()
+    /// The tiers of a datacenter.
+    fn datacenter(
+        &mut self,
+        name: &str,
+        datacenter: &str,
+        place: &str,
+        resource: &Vscf,
+        above: &Vscf,
+    ) -> Option<DraftService> {
+        let Some(value) = resource.get("dcmap").and_then(|dcmap| dcmap.get(datacenter)) else {
+            self.draft.lose(place, "`dcmap` has nothing for it", "nothing, or add a pool and a tier");
+            return None;
         };
-        let nets = map.get("nets").map_or(&[][..], Vscf::hash);
-        let mut rules = Vec::new();
-        for (network, order) in nets {
-            let pools = pools(order);
-            if network.parse::<ipnet::IpNet>().is_ok_and(|network| network.trunc() == network)
-                && !pools.is_empty()
-            {
-                rules.push(format!("{{ networks = [{}], pools = [{}] }}", quoted(network), pools.join(", ")));
-            } else {
-                self.draft.lose(
-                    format!("network `{network}` of map `{name}`"),
-                    "it is no prefix, or its datacenters have no pool",
-                    "add a rule to its services",
-                );
-            }
+        if let Some(target) = value.text().and_then(|text| text.strip_prefix('%')) {
+            return self.reference(target, place);
         }
-        if !nets.is_empty() {
+        if value.text().is_some_and(|text| text.parse::<IpAddr>().is_err()) {
+            self.lose_alias(value, place);
+            return None;
+        }
+        let chain = [value, resource, above];
+        let is_single = value.text().is_some();
+        let inner =
+            setting(&chain, "plugin").and_then(Vscf::text).filter(|_| !is_single).unwrap_or("multifo");
+        if !matches!(inner, "multifo" | "weighted" | "simplefo") {
             self.draft.lose(
-                format!("`nets` of map `{name}`"),
-                "they are rules of the services now; the first rule that applies counts, not the longest prefix",
-                "put longer prefixes first, and name the resolvers that send client subnets in `client_subnet`",
+                place,
+                format!("plugin `{inner}` inside a datacenter is not carried over, so it is left out"),
+                "add a pool with its addresses as a tier",
             );
+            return None;
         }
-        for (place, inner) in map.get("map").map_or(&[][..], Vscf::hash) {
-            self.draft.lose(
-                format!("`{place}` in map `{name}` (line {})", inner.place.line),
-                "a rule by geography needs a database",
-                "set `database` under [geo], and give the service rules such as { continents = [\"EU\"], pools = [...] }",
-            );
+        let mut found = self.simple(inner, &format!("{name}-{datacenter}"), &chain, true);
+        if is_single {
+            // One address is the whole answer, whatever the other datacenters have.
+            found.service.keys.clear();
         }
-        if map.get("auto_dc_coords").is_some() {
-            self.draft.lose(
-                format!("`auto_dc_coords` of map `{name}`"),
-                "steerd does not compute distances",
-                "write rules by continent or country",
-            );
-        }
-        found.service.rules = rules;
+        Some(found.service).filter(|service| !service.pools.is_empty())
     }
 
-    /// A pool with the checks and the threshold of a resource, or of the plugin or resource above it.
-    fn pool(&mut self, resource: &Vscf, above: &Vscf) -> DraftPool {
-        let mut pool = DraftPool::default();
-        let setting = |key: &str| resource.get(key).or_else(|| above.get(key));
-        if is_true(setting("ignore_health")) {
-            return pool;
+    /// The tiers of another resource, `plugin!resource`, in the place of a datacenter.
+    fn reference(&mut self, target: &str, place: &str) -> Option<DraftService> {
+        let found = self.resources.get(target).map(|found| found.service.clone());
+        let Some(service) = found.filter(|service| !service.pools.is_empty()) else {
+            self.draft.lose(
+                place,
+                format!("it refers to `{target}`, which has no pools or stands below; it is left out"),
+                "add the pools of that resource as tiers of the service",
+            );
+            return None;
+        };
+        if !service.rules.is_empty() {
+            self.draft.lose(
+                place,
+                format!("it refers to `{target}`, whose rules do not apply here"),
+                "add rules to the service",
+            );
         }
-        for service_type in setting("service_types").map_or(&[][..], Vscf::list).iter().filter_map(Vscf::text)
-        {
+        Some(service)
+    }
+
+    /// Gives a pool the checks of the service types.
+    fn checks(&mut self, pool: &mut DraftPool, parts: &[&Vscf], chain: &[&Vscf], what: &str) {
+        for service_type in texts(self.family_setting(parts, chain, "service_types", what)) {
             match self.checks.get(service_type) {
                 Some(Some(check)) => pool.checks.push(check.clone()),
                 Some(None) => {}
@@ -428,42 +415,49 @@ impl GdnsdImporter<'_> {
             }
         }
         pool.checks.dedup();
-        let threshold = setting("up_thresh").and_then(Vscf::text).and_then(|text| text.parse::<f64>().ok());
-        let percent = (threshold.unwrap_or(0.5).clamp(0.0, 1.0) * 100.0).ceil().max(1.0);
-        pool.keys.push(("min_healthy", quoted(&format!("{percent}%"))));
-        pool
     }
 
+    /// Adds an address; a backend with this label and the same weight gets it if it has only the other family.
     fn add_address(
         &mut self,
         pool: &mut DraftPool,
         label: &str,
         value: &Vscf,
-        weight: u64,
+        weight: Option<&Vscf>,
         site: Option<&str>,
     ) {
         let text = value.text().unwrap_or_default();
         let Ok(address) = text.parse::<IpAddr>() else {
-            self.lose_alias(value, &format!("`{label}`"));
-            return;
+            return self.lose_alias(value, &format!("`{label}`"));
         };
-        if pool.backends.iter().any(|backend| backend.address == address.to_string()) {
+        let is_weighted = weight.is_some();
+        let weight = number(weight, 1);
+        if weight > MAX_WEIGHT {
+            self.draft.lose(
+                format!("the weight of `{label}` (line {})", value.place.line),
+                format!("it is above {MAX_WEIGHT}, the largest of steerd"),
+                format!("it is {MAX_WEIGHT} now; divide all weights of the pool"),
+            );
+        }
+        let weight = weight.min(MAX_WEIGHT);
+        if let Some(backend) = pool.holder(address) {
+            if is_weighted {
+                backend.weight = (backend.weight + weight).min(MAX_WEIGHT);
+            }
             self.draft.lose(
                 format!("`{label}` (line {})", value.place.line),
                 format!("{address} is in this pool already"),
-                "nothing, or add its weight to the other one",
+                if is_weighted { "nothing: its weight is added there" } else { "nothing" },
             );
             return;
         }
-        let site = site.map(|site| ("site", quoted(&super::draft::plain_name(site))));
-        let name = unique_name(&pool.backends, label);
-        let weight = weight.min(1_000_000);
-        pool.backends.push(DraftBackend {
-            name,
-            address: address.to_string(),
-            weight,
-            keys: site.into_iter().collect(),
-        });
+        let site = site.map(|site| ("site", quoted(&plain_name(site))));
+        let keys = site.into_iter().collect();
+        // The members of a list have numbers, which say nothing about the machine.
+        let is_named = label.parse::<u64>().is_err();
+        if !(is_named && pool.extend(label, address, weight, &keys)) {
+            pool.add(label, address, weight, keys);
+        }
     }
 
     fn lose_alias(&mut self, value: &Vscf, what: &str) {
@@ -495,9 +489,22 @@ fn families(resource: &Vscf) -> Vec<&Vscf> {
     if parts.is_empty() { vec![resource] } else { parts }
 }
 
-/// The mean number of addresses in an answer of gdnsd's weighted plugin, at least 1.
-fn answers_like(pool: &DraftPool, is_multi: bool) -> u64 {
-    let most = pool.backends.iter().map(|backend| backend.weight).max().unwrap_or(1).max(1);
-    let total: u64 = pool.backends.iter().map(|backend| backend.weight).sum();
-    if is_multi { ((total + most / 2) / most).clamp(1, 64) } else { 1 }
+/// The weights of a pool in each family that it has.
+fn weights(pool: &DraftPool) -> Vec<Vec<u64>> {
+    let of = |is_ipv4: bool| -> Vec<u64> {
+        let addresses = pool.backends.iter().flat_map(|backend| {
+            backend.addresses.iter().map(move |address| (address.is_ipv4(), backend.weight))
+        });
+        addresses.filter(|(family, _)| *family == is_ipv4).map(|(_, weight)| weight).collect()
+    };
+    [of(true), of(false)].into_iter().filter(|weights| !weights.is_empty()).collect()
+}
+
+/// The mean number of addresses in an answer of gdnsd's weighted plugin with `multi`, at least 1, for each family.
+fn answers_like(pool: &DraftPool) -> Vec<u64> {
+    let mean = |weights: Vec<u64>| {
+        let most = weights.iter().copied().max().unwrap_or(1).max(1);
+        ((weights.iter().sum::<u64>() + most / 2) / most).clamp(1, 64)
+    };
+    weights(pool).into_iter().map(mean).collect()
 }

@@ -15,7 +15,7 @@ pub(super) fn import(zone: &str, text: &str, resources: &Resources, draft: &mut 
     for (line, number) in text.lines().zip(1..) {
         let plain = without_comment(line);
         let begins = depth == 0;
-        depth += signed(plain.matches('(').count()) - signed(plain.matches(')').count());
+        depth += parentheses(plain);
         let words: Vec<&str> = plain.split_whitespace().collect();
         let Some(&first) = words.first().filter(|_| begins) else {
             kept.push_str(line);
@@ -27,7 +27,12 @@ pub(super) fn import(zone: &str, text: &str, resources: &Resources, draft: &mut 
         } else if first.eq_ignore_ascii_case("$ttl") {
             default_ttl = words.get(1).map(|&ttl| ttl.to_owned());
         } else if first.starts_with('$') {
-            // Kept as it is: steerd reads `$INCLUDE` too.
+            draft.lose(
+                format!("`{}` in {zone} (line {number})", words.join(" ")),
+                "the line is kept, but the file is neither read nor copied: the result does not load without it, and its \
+                 DYNA records are not carried over",
+                "copy the file beside the zone file, or put its records into the zone before the import",
+            );
         } else {
             let has_owner = !plain.starts_with(char::is_whitespace);
             if has_owner {
@@ -110,7 +115,7 @@ fn add_service(
     let mut service = found.service.clone();
     if let Some(datacenter) = datacenter {
         let of_datacenter = found.datacenters.iter().find(|(known, _)| known == datacenter);
-        service.pools = of_datacenter.map(|(_, pool)| pool.clone()).into_iter().collect();
+        service.pools = of_datacenter.map(|(_, pools)| pools.clone()).unwrap_or_default();
         service.rules.clear();
     }
     if service.pools.is_empty() {
@@ -182,8 +187,21 @@ fn without_comment(line: &str) -> &str {
     line.get(..end.map_or(line.len(), |(at, _)| at)).unwrap_or(line)
 }
 
-fn signed(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// The opening parentheses less the closing ones, outside quotes.
+fn parentheses(line: &str) -> i64 {
+    let (mut depth, mut is_quoted, mut escaped) = (0, false, false);
+    for char in line.chars() {
+        let was_escaped = std::mem::take(&mut escaped);
+        match char {
+            '\\' => escaped = !was_escaped,
+            _ if was_escaped => {}
+            '"' => is_quoted = !is_quoted,
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth -= 1,
+            _ => {}
+        }
+    }
+    depth
 }
 
 #[cfg(test)]

@@ -7,8 +7,13 @@
 
 mod draft;
 mod gdnsd;
+mod gdnsd_map;
+mod gdnsd_option;
 mod gdnsd_zone;
 mod route53;
+mod route53_check;
+mod route53_record;
+mod route53_set;
 mod vscf;
 #[cfg(test)]
 mod tests;

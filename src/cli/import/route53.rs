@@ -3,44 +3,49 @@
 //!
 //! The input is the JSON of `aws route53 list-resource-record-sets`, and of `aws route53 list-health-checks`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::draft::{DraftBackend, DraftPool, DraftService, ImportDraft, plain_name, quoted, unique_name};
+use super::draft::{DraftPool, DraftService, ImportDraft, plain_name, quoted};
+use super::route53_check::{Route53Check, check_of};
+use super::route53_record::{data, name_of, values};
+use super::route53_set::{MAX_WEIGHT, RoutedSet, Routing, condition, label, routing, target};
 
 /// Route 53 answers with at most this many records of a multivalue policy.
 const MULTIVALUE: usize = 8;
-
-/// How Route 53 chooses among the sets of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Routing {
-    Weighted,
-    Failover,
-    Multivalue,
-    Latency,
-    Geolocation,
-    Unknown,
-}
+/// The most aliases that are followed to an address.
+const MAX_ALIASES: usize = 8;
 
 struct Route53Importer<'a> {
     draft: &'a mut ImportDraft,
     /// By their ids.
     health_checks: BTreeMap<&'a str, &'a Value>,
+    /// The sets without a routing policy, by name and type.
+    simple: HashMap<(String, &'a str), &'a Value>,
     zone: String,
 }
 
 /// Adds the record sets to the draft.
 ///
 /// # Errors
-/// If the JSON is not a list of record sets of one zone.
+/// If the JSON is not a list of all record sets of one zone.
 pub(super) fn import(
     sets: &Value,
     health_checks: Option<&Value>,
     draft: &mut ImportDraft,
 ) -> Result<(), String> {
+    for all in [Some(sets), health_checks].into_iter().flatten() {
+        if all["NextToken"].is_string() || all["IsTruncated"] == true {
+            return Err(
+                "it is only a part of the listing: repeat the `aws` command without --max-items and \
+                        --no-paginate"
+                    .to_owned(),
+            );
+        }
+    }
     let sets = sets["ResourceRecordSets"]
         .as_array()
         .ok_or("`ResourceRecordSets` is missing: the file must be the output of `aws route53 list-resource-record-sets`")?;
@@ -51,12 +56,13 @@ pub(super) fn import(
         health_checks.and_then(|all| all["HealthChecks"].as_array()).map_or(&[][..], Vec::as_slice);
     let health_checks =
         health_checks.iter().filter_map(|check| Some((check["Id"].as_str()?, &check["HealthCheckConfig"])));
-    let mut importer = Route53Importer { draft, health_checks: health_checks.collect(), zone };
-    let mut records = String::new();
+    let is_routed = |set: &&Value| set["SetIdentifier"].is_string();
+    let simple = sets.iter().filter(|set| !is_routed(set));
+    let simple = simple.filter_map(|set| Some(((name_of(set), set["Type"].as_str()?), set))).collect();
+    let mut importer = Route53Importer { draft, health_checks: health_checks.collect(), simple, zone };
     let mut routed: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-    let addresses = ["A", "AAAA"];
-    let is_address = |set: &Value| addresses.iter().any(|kind| set["Type"] == *kind);
-    for set in sets.iter().filter(|set| set["SetIdentifier"].is_string()) {
+    let is_address = |set: &Value| set["Type"] == "A" || set["Type"] == "AAAA";
+    for set in sets.iter().filter(is_routed) {
         if is_address(set) {
             routed.entry(name_of(set)).or_default().push(set);
         } else {
@@ -67,14 +73,20 @@ pub(super) fn import(
             );
         }
     }
-    let mut sorted: Vec<&Value> = sets.iter().filter(|set| !set["SetIdentifier"].is_string()).collect();
+    let mut records = String::new();
+    let mut sorted: Vec<&Value> = sets.iter().filter(|set| !is_routed(set)).collect();
     // A zone file begins with its SOA record.
-    sorted.sort_by_key(|set| (set["Type"] != "SOA", name_of(set)));
-    let mut aliases = BTreeSet::new();
+    sorted.sort_by_cached_key(|set| (set["Type"] != "SOA", name_of(set)));
+    // A CNAME must be alone at its name.
+    let occupied: HashSet<String> =
+        sets.iter().filter(|set| !set["AliasTarget"].is_object()).map(name_of).collect();
+    let mut aliases = HashMap::new();
     for set in sorted {
+        let name = name_of(set);
         if set["AliasTarget"].is_object() {
-            importer.alias(set, sets, &mut records, &mut aliases);
-        } else if is_address(set) && routed.contains_key(&name_of(set)) {
+            let is_free = name != importer.zone && !occupied.contains(&name) && !routed.contains_key(&name);
+            importer.alias(set, is_free, &mut records, &mut aliases);
+        } else if is_address(set) && routed.contains_key(&name) {
             importer.lose_set(
                 set,
                 "another type of this name has a routing policy",
@@ -99,71 +111,6 @@ pub(super) fn import(
     Ok(())
 }
 
-/// A domain name in Route 53's form, with octal escapes, in the form of a zone file and without the final dot.
-fn plain(name: &str) -> String {
-    let mut text = String::new();
-    let mut rest = name;
-    while let Some((before, after)) = rest.split_once('\\') {
-        text.push_str(before);
-        let octal = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        rest = match octal {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"*-_".contains(&byte) => {
-                text.push(char::from(byte));
-                after.get(3..).unwrap_or_default()
-            }
-            Some(byte) => {
-                let _ = write!(text, "\\{byte:03}");
-                after.get(3..).unwrap_or_default()
-            }
-            None => {
-                text.push('\\');
-                after
-            }
-        };
-    }
-    text.push_str(rest);
-    text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase()
-}
-
-fn name_of(set: &Value) -> String {
-    plain(set["Name"].as_str().unwrap_or_default())
-}
-
-fn values(set: &Value) -> impl Iterator<Item = &str> {
-    let records = set["ResourceRecords"].as_array().map_or(&[][..], Vec::as_slice);
-    records.iter().filter_map(|record| record["Value"].as_str())
-}
-
-fn label(set: &Value) -> String {
-    set["SetIdentifier"].as_str().unwrap_or_default().to_owned()
-}
-
-fn routing(set: &Value) -> Routing {
-    if set["Weight"].is_number() {
-        Routing::Weighted
-    } else if set["Failover"].is_string() {
-        Routing::Failover
-    } else if set["MultiValueAnswer"] == true {
-        Routing::Multivalue
-    } else if set["Region"].is_string() {
-        Routing::Latency
-    } else if set["GeoLocation"].is_object() {
-        Routing::Geolocation
-    } else {
-        Routing::Unknown
-    }
-}
-
-/// The conditions of a rule for a location; `None` for the default location, and for one without a condition in steerd.
-fn condition(location: &Value) -> Option<String> {
-    let list = |key: &str, code: &str| format!("{key} = [{}]", quoted(code));
-    match (location["ContinentCode"].as_str(), location["CountryCode"].as_str()) {
-        (Some(continent), _) => Some(list("continents", continent)),
-        (None, Some("*") | None) => None,
-        (None, Some(country)) => location["SubdivisionCode"].is_null().then(|| list("countries", country)),
-    }
-}
-
 impl<'a> Route53Importer<'a> {
     fn lose_set(&mut self, set: &Value, why: &str, remedy: &str) {
         let kind = set["Type"].as_str().unwrap_or_default();
@@ -177,66 +124,122 @@ impl<'a> Route53Importer<'a> {
         let (Some(kind), Some(ttl)) = (set["Type"].as_str(), set["TTL"].as_u64()) else {
             return self.lose_set(set, "it has no TTL", "write it into the zone file");
         };
+        if let Some(id) = set["HealthCheckId"].as_str() {
+            self.lose_set(
+                set,
+                &format!("records of a zone file are not checked, and its health check is {id}"),
+                "make it a service",
+            );
+        }
         for value in values(set).filter(|value| !value.contains(['\n', '\r'])) {
-            let _ = writeln!(records, "{}. {ttl} IN {kind} {value}", name_of(set));
+            let _ = writeln!(records, "{}. {ttl} IN {kind} {}", name_of(set), data(kind, value));
         }
     }
 
-    /// Writes an alias as a CNAME where that is possible.
-    fn alias(&mut self, set: &'a Value, sets: &[Value], records: &mut String, done: &mut BTreeSet<String>) {
-        let name = name_of(set);
-        let target = plain(set["AliasTarget"]["DNSName"].as_str().unwrap_or_default());
-        let others = sets.iter().any(|other| name_of(other) == name && !other["AliasTarget"].is_object());
-        if name == self.zone || others || target.is_empty() || target == name {
+    /// Writes an alias as a CNAME if its name is free for one.
+    fn alias(
+        &mut self,
+        set: &Value,
+        is_free: bool,
+        records: &mut String,
+        done: &mut HashMap<String, String>,
+    ) {
+        let (name, target) = (name_of(set), target(set));
+        if !is_free || target.is_empty() || target == name {
             return self.lose_set(
                 set,
                 "steerd does not follow aliases, and a CNAME cannot be here",
                 "make it a service with the addresses of the target as backends",
             );
         }
-        if done.insert(name.clone()) {
-            let _ = writeln!(records, "{name}. 60 IN CNAME {target}.");
-            self.draft.lose(
-                format!("the alias {name}"),
-                "it is a CNAME to the same target now",
-                "nothing, unless clients must not see the name of the target",
-            );
+        match done.get(&name) {
+            Some(first) if *first == target => {}
+            Some(first) => self.lose_set(
+                set,
+                &format!("its target is {target}, but the name is a CNAME to {first} already"),
+                "make it a service with the addresses of both targets as backends",
+            ),
+            None => {
+                let _ = writeln!(records, "{name}. 60 IN CNAME {target}.");
+                self.draft.lose(
+                    format!("the alias {name}"),
+                    "it is a CNAME to the same target now",
+                    "nothing, unless clients must not see the name of the target, or its records of other types",
+                );
+                done.insert(name, target);
+            }
         }
+    }
+
+    /// A set with the values that it has or that its alias leads to in this zone.
+    fn member(&self, set: &'a Value) -> Option<RoutedSet<'a>> {
+        let mut source = set;
+        for _ in 0..MAX_ALIASES {
+            if !source["AliasTarget"].is_object() {
+                return Some(RoutedSet { set, source });
+            }
+            source = self.simple.get(&(target(source), set["Type"].as_str()?)).copied()?;
+        }
+        None
     }
 
     /// A name with a routing policy.
     fn service(&mut self, name: &str, sets: &[&'a Value]) {
         let kind = sets.first().map_or(Routing::Unknown, |set| routing(set));
         let mut service = DraftService::default();
-        let mut members: Vec<&Value> = Vec::new();
+        let mut members: Vec<RoutedSet<'a>> = Vec::new();
+        let mut is_whole = true;
         for &set in sets {
+            let is_default = set["GeoLocation"]["CountryCode"] == "*";
             if routing(set) != kind || kind == Routing::Unknown {
                 self.lose_set(
                     set,
-                    "steerd has no such routing policy, or the name has another one",
+                    "steerd has no such routing policy, or the name has another one; it is not answered",
                     "add a rule or a pool to the service",
                 );
-            } else if set["AliasTarget"].is_object() {
+            } else if let Some(member) = self.member(set) {
+                if set["AliasTarget"].is_object() {
+                    self.lose_set(
+                        set,
+                        &format!("it is an alias of {}, and has a copy of its addresses now", target(set)),
+                        "change both when the target changes",
+                    );
+                }
+                members.push(member);
+            } else if kind == Routing::Geolocation && !is_default {
                 self.lose_set(
                     set,
-                    "steerd does not follow aliases",
-                    "add a backend with the address of the target",
+                    &format!(
+                        "its target {} has no addresses in this zone; clients there get the default location",
+                        target(set)
+                    ),
+                    "add a pool with the addresses of the target, and a rule for it",
                 );
             } else {
-                members.push(set);
+                is_whole = false;
+                self.lose_set(
+                    set,
+                    &format!(
+                        "its target {} has no addresses in this zone; the other record sets would be answered in its \
+                         place, so the whole service {name} is left out",
+                        target(set)
+                    ),
+                    "write the service and a pool for each record set, with the addresses of the target as backends",
+                );
             }
         }
-        let of = |wanted: &dyn Fn(&Value) -> bool| {
-            members.iter().copied().filter(|set| wanted(set)).collect::<Vec<_>>()
-        };
-        let answers = |sets: &[&Value]| sets.iter().map(|set| values(set).count()).max().unwrap_or(1).max(1);
+        if !is_whole {
+            return;
+        }
+        let most = members.iter().map(|member| member.count()).max().unwrap_or(1);
         match kind {
             Routing::Failover => {
                 for role in ["PRIMARY", "SECONDARY"] {
-                    let tier = of(&|set| set["Failover"] == role);
+                    let tier: Vec<_> =
+                        members.iter().copied().filter(|member| member.set["Failover"] == role).collect();
                     self.tier(&mut service, &format!("{name}-{}", role.to_ascii_lowercase()), &tier, None);
                 }
-                service.keys.push(("answers", answers(&members).to_string()));
+                service.keys.push(("answers", most.to_string()));
             }
             Routing::Multivalue => {
                 self.tier(&mut service, name, &members, None);
@@ -244,34 +247,77 @@ impl<'a> Route53Importer<'a> {
             }
             Routing::Latency => {
                 self.tier(&mut service, name, &members, Some("Region"));
-                service.keys.push(("answers", answers(&members).to_string()));
+                self.one_answer(name, most, &mut service);
                 self.draft.lose(
                     format!("the latencies of {name}"),
                     "steerd does not measure the latency of networks: all clients draw from all regions, which are sites now",
                     "give the service rules by network, continent or country",
                 );
             }
-            Routing::Geolocation => self.locations(&mut service, name, &members),
+            Routing::Geolocation => {
+                self.locations(&mut service, name, &members);
+                service.keys.push(("answers", most.to_string()));
+            }
             Routing::Weighted | Routing::Unknown => {
-                self.tier(&mut service, name, &members, None);
-                service.keys.push(("answers", answers(&members).to_string()));
+                self.weighted(&mut service, name, &members);
+                self.one_answer(name, most, &mut service);
             }
         }
         if service.pools.is_empty() {
             self.draft.lose(name, "no address of it could be carried over", "add a pool and a service");
             return;
         }
-        if let Some(ttl) = members.iter().filter_map(|set| set["TTL"].as_u64()).min() {
-            service.keys.push(("ttl", quoted(&format!("{}s", ttl.min(2_147_483_647)))));
+        let times = members.iter().filter_map(|member| member.source["TTL"].as_u64());
+        if let (Some(least), Some(largest)) = (times.clone().min(), times.max()) {
+            service.keys.push(("ttl", quoted(&format!("{}s", least.min(2_147_483_647)))));
+            if least != largest {
+                self.draft.lose(
+                    format!("the TTLs of {name}"),
+                    format!("they are {least} to {largest} seconds, and a service has one TTL"),
+                    format!(
+                        "it is the smallest now; set `ttl` of the service if {least} seconds are too short"
+                    ),
+                );
+            }
         }
         self.draft.services.insert(name.to_owned(), service);
     }
 
-    fn locations(&mut self, service: &mut DraftService, name: &str, members: &[&'a Value]) {
-        let is_default = |set: &&&Value| set["GeoLocation"]["CountryCode"] == "*";
-        let default: Vec<&Value> = members.iter().filter(is_default).copied().collect();
+    /// Route 53 answers with one of the record sets.
+    fn one_answer(&mut self, name: &str, most: usize, service: &mut DraftService) {
+        service.keys.push(("answers", "1".to_owned()));
+        if most > 1 {
+            self.draft.lose(
+                format!("the record sets of {name} with several values"),
+                "Route 53 answers with all values of one record set; steerd draws each address on its own, and answers \
+                 with one",
+                "set `answers` of the service if clients need several addresses, which may be of several record sets",
+            );
+        }
+    }
+
+    /// Weight 0 is the last resort; if a type has no other weight, all its sets are equal.
+    fn weighted(&mut self, service: &mut DraftService, name: &str, members: &[RoutedSet<'a>]) {
+        let (last, usual): (Vec<_>, Vec<_>) =
+            members.iter().copied().partition(|member| member.weight() == 0);
+        self.tier(service, name, &usual, None);
+        if usual.is_empty() {
+            return self.tier(service, name, &last, None);
+        }
+        if !last.is_empty() {
+            self.tier(service, &format!("{name}-last-resort"), &last, None);
+            self.draft.lose(
+                format!("the record sets of {name} with weight 0"),
+                "Route 53 answers with them only if all others are unhealthy: they are the second tier now",
+                "nothing; remove that pool from the service if they must never be answered",
+            );
+        }
+    }
+
+    fn locations(&mut self, service: &mut DraftService, name: &str, members: &[RoutedSet<'a>]) {
+        let (default, others): (Vec<_>, Vec<_>) =
+            members.iter().copied().partition(|member| member.set["GeoLocation"]["CountryCode"] == "*");
         self.tier(service, name, &default, None);
-        let others: Vec<&Value> = members.iter().filter(|set| !is_default(set)).copied().collect();
         if service.pools.is_empty() {
             self.tier(service, name, &others, None);
             self.draft.lose(
@@ -281,96 +327,157 @@ impl<'a> Route53Importer<'a> {
             );
             return;
         }
-        let mut pools: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-        for set in others {
-            match condition(&set["GeoLocation"]) {
-                Some(condition) => pools.entry(condition).or_default().push(set),
-                None => self.lose_set(set, "steerd has no rules by subdivision", "add a rule by network"),
+        let mut pools: BTreeMap<(bool, String), Vec<RoutedSet<'a>>> = BTreeMap::new();
+        for member in others {
+            match condition(&member.set["GeoLocation"]) {
+                Some(condition) => pools.entry(condition).or_default().push(member),
+                None => self.lose_set(
+                    member.set,
+                    "steerd has no rules by subdivision; clients there get the rule of their country, or the default \
+                     location",
+                    "add a rule by network",
+                ),
             }
         }
-        for (condition, sets) in pools {
-            let mut unused = DraftService::default();
-            self.tier(&mut unused, &format!("{name}-{}", label(sets[0])), &sets, None);
-            let pools: Vec<String> = unused.pools.iter().map(|pool| quoted(pool)).collect();
+        let conditions: Vec<String> = pools.keys().map(|(_, condition)| condition.clone()).collect();
+        let mut rules = Vec::new();
+        for ((_, condition), members) in pools {
+            let first = members.first().map_or_else(String::new, |member| label(member.set));
+            let mut own = DraftService::default();
+            self.tier(&mut own, &format!("{name}-{first}"), &members, None);
+            let tiers: Vec<String> =
+                own.pools.iter().chain(&service.pools).map(|pool| quoted(pool)).collect();
+            rules.push(format!("{{ {condition}, pools = [{}] }}", tiers.join(", ")));
+        }
+        if !rules.is_empty() {
             self.draft.lose(
-                format!("the location of {name} with {condition}"),
-                "a rule by geography needs a database, which only you have",
+                format!("the locations of {name} with {}", conditions.join(", ")),
+                "a rule by geography needs a database, which only you have; until then all clients get the default location",
                 format!(
-                    "set `database` under [geo], and add to the service: rules = [{{ {condition}, pools = [{}] }}]",
-                    pools.join(", ")
+                    "set `database` under [geo], and add to the service, in this order, as Route 53 tries countries first: \
+                     rules = [{}]; a location that is unhealthy falls back to the default, but in Route 53 a country \
+                     to its continent first: put that pool between them",
+                    rules.join(", ")
                 ),
             );
         }
     }
 
     /// Adds a pool of these sets as the next tier; `site` is the member of a set that names its site.
-    fn tier(&mut self, service: &mut DraftService, name: &str, sets: &[&'a Value], site: Option<&str>) {
+    fn tier(
+        &mut self,
+        service: &mut DraftService,
+        name: &str,
+        members: &[RoutedSet<'a>],
+        site: Option<&str>,
+    ) {
         let mut pool = DraftPool::default();
         // Several values of a set share its weight.
-        let shares: u64 = sets.iter().map(|set| values(set).count().max(1) as u64).fold(1, least_multiple);
-        let total = sets.iter().filter_map(|set| set["Weight"].as_u64()).max().unwrap_or(1).max(1);
-        let shares = if total.saturating_mul(shares) <= 1_000_000 { shares } else { 1 };
-        for set in sets {
-            let weight = set["Weight"].as_u64().unwrap_or(1).min(1_000_000) * shares
-                / (values(set).count().max(1) as u64).min(shares);
-            for value in values(set) {
+        let shares = members.iter().map(|member| member.count() as u64).fold(1, least_multiple);
+        let largest = members.iter().map(|member| member.weight()).max().unwrap_or(1).max(1);
+        let is_shared = largest.saturating_mul(shares) <= MAX_WEIGHT;
+        if !is_shared {
+            self.draft.lose(
+                format!("the weights of pool `{name}`"),
+                "its record sets have too many different numbers of values, so each value has the whole weight of its set",
+                "set `weight` of its backends",
+            );
+        }
+        let mut checks: BTreeMap<String, usize> = BTreeMap::new();
+        let mut without = 0;
+        for &member in members {
+            let check = self.check(member);
+            match &check {
+                Some(check) => *checks.entry(check.check.clone()).or_default() += 1,
+                None => without += 1,
+            }
+            let share = if is_shared { shares / member.count() as u64 } else { 1 };
+            // The sets of a tier with weight 0 are equal.
+            let weight = member.weight().max(1) * share;
+            for value in values(member.source) {
                 let Ok(address) = value.parse::<IpAddr>() else {
-                    self.lose_set(set, "its value is no address", "add a backend");
+                    self.lose_set(member.set, "its value is no address", "add a backend");
                     continue;
                 };
-                let address = address.to_string();
-                if pool.backends.iter().any(|backend| backend.address == address) {
+                if let Some(backend) = pool.holder(address) {
+                    let is_weighted = member.set["Weight"].is_number();
+                    if is_weighted {
+                        backend.weight = (backend.weight + weight).min(MAX_WEIGHT);
+                    }
                     self.lose_set(
-                        set,
+                        member.set,
                         &format!("{address} is in this pool already"),
-                        "nothing, or add its weight to the other one",
+                        if is_weighted { "nothing: its weight is added there" } else { "nothing" },
                     );
                     continue;
                 }
                 let mut keys = Vec::new();
-                if let Some(site) = site.and_then(|site| set[site].as_str()) {
+                if let Some(site) = site.and_then(|site| member.set[site].as_str()) {
                     keys.push(("site", quoted(&plain_name(site))));
                 }
-                let name = unique_name(&pool.backends, &label(set));
-                pool.backends.push(DraftBackend { name, address, weight, keys });
+                let probed = check.as_ref().and_then(|check| check.address);
+                if let Some(probed) = probed.filter(|probed| *probed != address) {
+                    keys.push(("check_address", quoted(&probed.to_string())));
+                }
+                pool.add(&label(member.set), address, weight, keys);
             }
         }
         if pool.backends.is_empty() {
             return;
         }
-        self.check(name, &mut pool, sets);
+        self.choose(name, &mut pool, &checks, without);
         service.pools.push(self.draft.add_pool(name, pool));
     }
 
-    /// Gives the pool the check that most of its sets have.
-    fn check(&mut self, pool_name: &str, pool: &mut DraftPool, sets: &[&'a Value]) {
-        let mut known: BTreeMap<String, usize> = BTreeMap::new();
-        let mut without = 0;
-        for set in sets {
-            let Some(id) = set["HealthCheckId"].as_str() else {
-                without += 1;
-                continue;
-            };
-            let Some(config) = self.health_checks.get(id).copied() else {
+    /// The check of a set; without one, it is healthy for Route 53.
+    fn check(&mut self, member: RoutedSet<'a>) -> Option<Route53Check> {
+        let id = member.health_check()?;
+        let Some(config) = self.health_checks.get(id).copied() else {
+            self.draft.lose(
+                format!("health check {id}"),
+                "its definition is not known",
+                "give the output of `aws route53 list-health-checks` with --health-checks, or add a check to its pools",
+            );
+            return None;
+        };
+        let check = match check_of(config) {
+            Ok(check) => check,
+            Err(why) => {
                 self.draft.lose(
-                    format!("health check {id}"),
-                    "its definition is not known",
-                    "give the output of `aws route53 list-health-checks` with --health-checks, or add a check to its pools",
-                );
-                continue;
-            };
-            match check_of(config) {
-                Ok(check) => *known.entry(check).or_default() += 1,
-                Err(why) => self.draft.lose(
                     format!("health check {id}"),
                     why,
                     "add a check of another kind, such as `exec`, to its pools",
-                ),
+                );
+                return None;
             }
+        };
+        if check.address.is_none() {
+            self.draft.lose(
+                format!("health check {id} without an address"),
+                "Route 53 looks its name up and probes what it finds; steerd probes each backend at its own address",
+                "set `check_address` of the backends if another address is meant",
+            );
         }
-        let most = known.iter().max_by_key(|(_, count)| **count).map(|(check, _)| check.clone());
-        let Some(check) = most else { return };
-        for other in known.keys().filter(|other| **other != check) {
+        if check.is_unverified {
+            self.draft.lose(
+                format!("the certificate of health check {id}"),
+                "Route 53 does not verify certificates, so the check has `verify = false`",
+                "remove that key if the backends have valid certificates for the host",
+            );
+        }
+        Some(check)
+    }
+
+    /// Gives the pool the check that most of its sets have.
+    fn choose(
+        &mut self,
+        pool_name: &str,
+        pool: &mut DraftPool,
+        checks: &BTreeMap<String, usize>,
+        without: usize,
+    ) {
+        let Some((check, _)) = checks.iter().max_by_key(|(_, count)| **count) else { return };
+        for other in checks.keys().filter(|other| *other != check) {
             self.draft.lose(
                 format!("another check of pool `{pool_name}`: {other}"),
                 "all backends of a pool have the same checks",
@@ -384,7 +491,7 @@ impl<'a> Route53Importer<'a> {
                 "move them to another pool if they cannot be checked",
             );
         }
-        pool.checks.push(check);
+        pool.checks.push(check.clone());
     }
 }
 
@@ -393,43 +500,7 @@ fn least_multiple(a: u64, b: u64) -> u64 {
     while y > 0 {
         (x, y) = (y, x % y);
     }
-    (a / x.max(1)).saturating_mul(b).min(1_000_000)
-}
-
-/// The check for a health check, as TOML, or why there is none.
-fn check_of(config: &Value) -> Result<String, String> {
-    let kind = config["Type"].as_str().unwrap_or_default();
-    if config["Inverted"] == true || config["Disabled"] == true {
-        return Err("it is inverted or disabled".to_owned());
-    }
-    let port =
-        |usual: u64| config["Port"].as_u64().filter(|port| (1..=65_535).contains(port)).unwrap_or(usual);
-    let mut keys = match kind {
-        "TCP" => vec![format!("type = \"tcp\", port = {}", port(80))],
-        "HTTP" | "HTTP_STR_MATCH" => vec![format!("type = \"http\", port = {}", port(80))],
-        "HTTPS" | "HTTPS_STR_MATCH" => vec![format!("type = \"https\", port = {}", port(443))],
-        _ => return Err(format!("steerd has no check like `{kind}`")),
-    };
-    if kind != "TCP" {
-        let path = config["ResourcePath"].as_str().filter(|path| path.starts_with('/')).unwrap_or("/");
-        keys.push(format!("path = {}", quoted(path)));
-        if let Some(host) = config["FullyQualifiedDomainName"].as_str() {
-            keys.push(format!("host = {}", quoted(host)));
-        }
-        keys.push("status = [\"200-399\"]".to_owned());
-        if let Some(text) = config["SearchString"].as_str().filter(|text| !text.is_empty()) {
-            keys.push(format!("body = {{ contains = {} }}", quoted(text)));
-        }
-        if kind.starts_with("HTTPS") {
-            keys.push("tls = { verify = false }".to_owned());
-        }
-    }
-    let interval = config["RequestInterval"].as_u64().unwrap_or(30).clamp(10, 30);
-    let threshold = config["FailureThreshold"].as_u64().unwrap_or(3).clamp(1, 10);
-    keys.push(format!(
-        "interval = \"{interval}s\", timeout = \"4s\", rise = {threshold}, fall = {threshold}"
-    ));
-    Ok(format!("{{ {} }}", keys.join(", ")))
+    (a / x.max(1)).saturating_mul(b)
 }
 
 #[cfg(test)]
@@ -439,10 +510,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_have_octal_escapes() {
-        assert_eq!(plain("\\052.Example.COM."), "*.example.com");
-        assert_eq!(plain("a\\057b.example.com"), "a\\047b.example.com");
-        assert_eq!(plain("a\\"), "a\\");
+    fn shares_are_whole() {
         assert_eq!(least_multiple(4, 6), 12);
     }
 

@@ -160,6 +160,315 @@ fn record_sets_of_route53_become_pools_and_records() {
     assert!(lists(&without, "health check http-1"));
 }
 
+/// The draft for record sets of `example.com`, and health checks, both as the members of a list.
+fn of_sets(sets: &str, checks: &str) -> ImportDraft {
+    let soa = r#"{ "Name": "example.com.", "Type": "SOA", "TTL": 900, "ResourceRecords": [{ "Value": "ns.a hostmaster.a 1 2 3 4 5" }] },
+        { "Name": "example.com.", "Type": "NS", "TTL": 900, "ResourceRecords": [{ "Value": "ns.a" }, { "Value": "ns.b" }] }"#;
+    of_records(
+        &format!("{{ \"ResourceRecordSets\": [{soa}, {sets}] }}"),
+        Some(&format!("{{ \"HealthChecks\": [{checks}] }}")),
+    )
+}
+
+/// An A record set of `w.example.com` with further members.
+fn set(label: &str, members: &str, address: &str) -> String {
+    format!(
+        "{{ \"Name\": \"w.example.com.\", \"Type\": \"A\", \"SetIdentifier\": \"{label}\", {members}, \"TTL\": 20, \
+         \"ResourceRecords\": [{{ \"Value\": \"{address}\" }}] }}"
+    )
+}
+
+/// An alias of `w.example.com`, as a member of a routing policy.
+fn alias_set(label: &str, members: &str, target: &str) -> String {
+    format!(
+        "{{ \"Name\": \"w.example.com.\", \"Type\": \"A\", \"SetIdentifier\": \"{label}\", {members}, \
+         \"AliasTarget\": {{ \"DNSName\": \"{target}\", \"EvaluateTargetHealth\": true }} }}"
+    )
+}
+
+#[test]
+fn names_in_record_sets_without_a_final_dot_are_absolute() {
+    let draft = of_sets(
+        r#"{ "Name": "c.example.com.", "Type": "CNAME", "TTL": 5, "ResourceRecords": [{ "Value": "a.example.net" }] },
+           { "Name": "m.example.com.", "Type": "MX", "TTL": 5, "ResourceRecords": [{ "Value": "10 mail.example.net" }] }"#,
+        "",
+    );
+    let zone = &draft.zones["example.com"];
+    for line in [
+        "c.example.com. 5 IN CNAME a.example.net.\n",
+        "m.example.com. 5 IN MX 10 mail.example.net.\n",
+        "SOA ns.a. hostmaster.a. 1 2 3 4 5\n",
+    ] {
+        assert!(zone.contains(line), "{line} in {zone}");
+    }
+}
+
+#[test]
+fn a_weighted_name_has_one_answer() {
+    let two = set("b", "\"Weight\": 1", "192.0.2.2\" }, { \"Value\": \"192.0.2.3");
+    let draft = of_sets(&format!("{}, {two}", set("a", "\"Weight\": 1", "192.0.2.1")), "");
+    let setup = loaded(&draft);
+    assert_eq!(setup.served.services[0].default.answers, Answers::AtMost(1));
+    let weights = [("192.0.2.1", 2), ("192.0.2.2", 1), ("192.0.2.3", 1)];
+    assert_eq!(
+        tiers(&setup, "w.example.com"),
+        [weights.map(|(address, weight)| (address.to_owned(), weight))]
+    );
+    assert!(lists(&draft, "with several values"), "{}", draft.notes());
+}
+
+#[test]
+fn an_alias_in_a_routed_name_is_resolved_or_leaves_the_service_out() {
+    let secondary = set("s", "\"Failover\": \"SECONDARY\"", "192.0.2.2");
+    let main = r#"{ "Name": "main.example.com.", "Type": "A", "TTL": 30, "ResourceRecords": [{ "Value": "192.0.2.9" }] }"#;
+    let primary = alias_set("p", "\"Failover\": \"PRIMARY\"", "main.example.com.");
+    let draft = of_sets(&format!("{main}, {primary}, {secondary}"), "");
+    assert_eq!(tiers(&loaded(&draft), "w.example.com"), [even(&["192.0.2.9"]), even(&["192.0.2.2"])]);
+    assert!(lists(&draft, "w.example.com A `p`"), "{}", draft.notes());
+
+    for (kind, other) in [
+        ("\"Failover\": \"PRIMARY\"", secondary.clone()),
+        ("\"Weight\": 3", set("s", "\"Weight\": 1", "192.0.2.2")),
+        (
+            "\"GeoLocation\": { \"CountryCode\": \"*\" }",
+            set("s", "\"GeoLocation\": { \"CountryCode\": \"DE\" }", "192.0.2.2"),
+        ),
+    ] {
+        let draft = of_sets(&format!("{}, {other}", alias_set("p", kind, "lb.amazonaws.com.")), "");
+        assert!(draft.services.is_empty() && draft.pools.is_empty(), "{kind}: {}", draft.toml("a test"));
+        assert!(draft.notes().contains("w.example.com is left out"), "{}", draft.notes());
+    }
+}
+
+#[test]
+fn weight_0_is_the_last_resort() {
+    let sets = |weights: [u64; 2]| {
+        let sets = [("a", "192.0.2.1"), ("b", "192.0.2.2")].into_iter().zip(weights);
+        sets.map(|((label, address), weight)| set(label, &format!("\"Weight\": {weight}"), address))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let draft = of_sets(&sets([0, 5]), "");
+    let first = vec![("192.0.2.2".to_owned(), 5)];
+    assert_eq!(tiers(&loaded(&draft), "w.example.com"), [first, even(&["192.0.2.1"])]);
+    assert!(lists(&draft, "with weight 0"), "{}", draft.notes());
+    let equal = loaded(&of_sets(&sets([0, 0]), ""));
+    assert_eq!(tiers(&equal, "w.example.com"), [even(&["192.0.2.1", "192.0.2.2"])]);
+}
+
+#[test]
+fn a_health_check_probes_its_own_address() {
+    let checks = r#"{ "Id": "own", "HealthCheckConfig": { "IPAddress": "192.0.2.1", "Port": 443, "Type": "HTTPS" } },
+                    { "Id": "other", "HealthCheckConfig": { "IPAddress": "198.51.100.9", "Port": 443, "Type": "HTTPS" } },
+                    { "Id": "named", "HealthCheckConfig": { "FullyQualifiedDomainName": "a.example.net", "Type": "TCP" } }"#;
+    let check = |id: &str| format!("\"Weight\": 1, \"HealthCheckId\": \"{id}\"");
+    let draft = of_sets(
+        &[
+            set("a", &check("own"), "192.0.2.1"),
+            set("b", &check("other"), "192.0.2.2"),
+            set("c", &check("named"), "192.0.2.3"),
+        ]
+        .join(", "),
+        checks,
+    );
+    let setup = loaded(&draft);
+    let probed: Vec<_> =
+        setup.served.pools[0].pool.backends.iter().map(|backend| backend.check_address).collect();
+    assert_eq!(probed, [None, Some("198.51.100.9".parse().unwrap()), None]);
+    assert!(lists(&draft, "health check named without an address"), "{}", draft.notes());
+    assert!(draft.notes().contains("verify = false"), "{}", draft.notes());
+}
+
+#[test]
+fn a_partial_listing_is_refused() {
+    for (sets, checks) in [
+        (r#"{ "ResourceRecordSets": [], "NextToken": "x" }"#, "{}"),
+        (r#"{ "ResourceRecordSets": [], "IsTruncated": true }"#, "{}"),
+        (r#"{ "ResourceRecordSets": [] }"#, r#"{ "HealthChecks": [], "NextToken": "x" }"#),
+    ] {
+        let json = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+        let mut draft = ImportDraft::default();
+        let refused = route53::import(&json(sets), Some(&json(checks)), &mut draft).unwrap_err();
+        assert!(refused.contains("only a part"), "{refused}");
+    }
+}
+
+#[test]
+fn rules_by_location_are_in_the_order_of_route53() {
+    let location = |label: &str, key: &str, code: &str, address: &str| {
+        set(label, &format!("\"GeoLocation\": {{ \"{key}\": \"{code}\" }}"), address)
+    };
+    let draft = of_sets(
+        &[
+            location("all", "CountryCode", "*", "192.0.2.1"),
+            location("eu", "ContinentCode", "EU", "192.0.2.2"),
+            location("us", "CountryCode", "US", "192.0.2.3"),
+        ]
+        .join(", "),
+        "",
+    );
+    let expected = "rules = [{ countries = [\"US\"], pools = [\"w.example.com-us\", \"w.example.com\"] }, \
+                    { continents = [\"EU\"], pools = [\"w.example.com-eu\", \"w.example.com\"] }]";
+    assert!(draft.notes().contains(expected), "{}", draft.notes());
+    assert_eq!(loaded(&draft).served.services[0].default.answers, Answers::AtMost(1));
+}
+
+#[test]
+fn two_targets_of_one_alias_are_listed() {
+    let alias = |kind: &str, target: &str| {
+        format!(
+            "{{ \"Name\": \"x.example.com.\", \"Type\": \"{kind}\", \"AliasTarget\": {{ \"DNSName\": \"{target}\" }} }}"
+        )
+    };
+    let draft =
+        of_sets(&format!("{}, {}", alias("A", "a.example.net."), alias("AAAA", "b.example.net.")), "");
+    assert!(draft.zones["example.com"].contains("x.example.com. 60 IN CNAME a.example.net."));
+    assert!(lists(&draft, "x.example.com AAAA"), "{}", draft.notes());
+}
+
+/// 20,000 record sets with one identifier and address range take seconds at most; each compared with all others, minutes.
+#[test]
+fn many_equal_identifiers_take_no_long() {
+    let begin = std::time::Instant::now();
+    let sets: Vec<String> = (0..20_000_u32)
+        .map(|number| {
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            let alias = format!(
+                "{{ \"Name\": \"x{number}.example.com.\", \"Type\": \"A\", \"AliasTarget\": {{ \"DNSName\": \"w.example.com\" }} }}"
+            );
+            format!("{}, {alias}", set("same", "\"Weight\": 1", &address.to_string()))
+        })
+        .collect();
+    let draft = of_sets(&sets.join(", "), "");
+    let resources: Vec<String> = (0..20_000).map(|number| format!("r{number} => [ 192.0.2.1 ]")).collect();
+    let config = resources.join("\n");
+    let other = gdnsd(&format!("plugins => {{ multifo => {{ {config} }} }}"), &[]);
+    assert_eq!((draft.pools["w.example.com"].backends.len(), other.pools.len()), (20_000, 20_000));
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
+/// Pools by a check of the service type `web`.
+const WEB: &str = "service_types => { web => { plugin => tcp_connect, port => 80 } }\n";
+
+fn min_healthy(setup: &Setup, pool: &str) -> MinHealthy {
+    setup.served.pools.iter().find(|known| known.pool.name == pool).unwrap().pool.min_healthy
+}
+
+#[test]
+fn the_default_of_a_map_is_the_order_of_the_tiers() {
+    let draft = gdnsd(
+        "plugins => { geoip => {
+            maps => { m => { datacenters => [one, two], geoip2_db => x.mmdb, map => { default => [two, one], EU => [one] },
+                             nets => { 10.0.0.0/8 => [one], 10.1.0.0/16 => [two, one] } }
+                      f => { datacenters => [one], nets => offices } }
+            resources => { r => { map => m, dcmap => { one => 192.0.2.1, two => 192.0.2.2 } }
+                           s => { map => f, dcmap => { one => 192.0.2.1 } } } } }",
+        &[("example.com", &format!("{EMPTY_ZONE}r DYNA geoip!r\n"))],
+    );
+    let setup = loaded(&draft);
+    assert_eq!(tiers(&setup, "r.example.com"), [even(&["192.0.2.2"]), even(&["192.0.2.1"])]);
+    let rules = &draft.services["r.example.com"].rules;
+    assert!(rules[0].contains("10.1.0.0/16") && rules[1].contains("10.0.0.0/8"), "{rules:?}");
+    for what in ["`geoip2_db` of map `m`", "`EU` in map `m`", "`nets` of map `f`"] {
+        assert!(lists(&draft, what), "{what} is not in the list:\n{}", draft.notes());
+    }
+    assert!(!lists(&draft, "`default`"), "{}", draft.notes());
+}
+
+#[test]
+fn a_datacenter_keeps_its_plugin_and_settings() {
+    let draft = gdnsd(
+        &format!(
+            "{WEB} plugins => {{
+                weighted => {{ far => {{ a = [192.0.2.8, 3] }} }}
+                metafo => {{ service_types => web, up_thresh => 0.2, resources => {{
+                    fo => {{ datacenters => [x, y], plugin => simplefo,
+                             dcmap => {{ x => {{ primary => 192.0.2.1, secondary => 192.0.2.2 }}, y => 192.0.2.3 }} }}
+                    we => {{ datacenters => [x, y], skip_first => true, plugin => weighted,
+                             dcmap => {{ x => {{ a = [192.0.2.4, 1] }}, y => {{ a = [192.0.2.5, 7], b = [192.0.2.6, 1] }} }} }}
+                    re => {{ datacenters => [x, y], dcmap => {{ x => \"%weighted!far\", y => [192.0.2.7] }} }} }} }} }}"
+        ),
+        &[("example.com", &format!("{EMPTY_ZONE}fo DYNA metafo!fo\nwe DYNA metafo!we\nre DYNA metafo!re\n"))],
+    );
+    let setup = loaded(&draft);
+    let tiers = |name: &str| tiers(&setup, name);
+    assert_eq!(
+        tiers("fo.example.com"),
+        ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|address| even(&[address]))
+    );
+    assert_eq!(tiers("we.example.com"), [[("192.0.2.5".to_owned(), 7), ("192.0.2.6".to_owned(), 1)]]);
+    let answers = |name: &str| {
+        setup.served.services.iter().find(|service| service.name.to_plain() == name).unwrap().default.answers
+    };
+    assert_eq!(answers("we.example.com"), Answers::AtMost(1));
+    assert!(lists(&draft, "`skip_first` of `metafo!we`"), "{}", draft.notes());
+    assert_eq!(tiers("re.example.com"), [vec![("192.0.2.8".to_owned(), 3)], even(&["192.0.2.7"])]);
+    assert!(lists(&draft, "the numbers of answers of `metafo!re`"), "{}", draft.notes());
+    assert_eq!(min_healthy(&setup, "re-y"), MinHealthy::Percent(20), "the plugin's");
+}
+
+#[test]
+fn settings_of_families_and_shares_are_kept() {
+    let draft = gdnsd(
+        &format!(
+            "{WEB} plugins => {{ multifo => {{
+                inner => {{ addrs_v4 => {{ service_types => web, up_thresh => 0.333, a => 192.0.2.1, b => 192.0.2.2, c => 192.0.2.3 }},
+                            addrs_v6 => {{ service_types => web, up_thresh => 0.9, a => 2001:db8::1 }} }}
+                odd => {{ service_types => web, up_thresh => 0.55, a => 192.0.2.1, b => 192.0.2.2 }} }}
+              weighted => {{ both => {{ multi => true, addrs_v4 => {{ a = [192.0.2.1, 1], b = [192.0.2.2, 1] }},
+                                        addrs_v6 => {{ a = [2001:db8::1, 1], b = [2001:db8::2, 1] }} }} }} }}"
+        ),
+        &[],
+    );
+    let setup = loaded(&draft);
+    assert_eq!(min_healthy(&setup, "inner"), MinHealthy::Percent(33));
+    assert_eq!(min_healthy(&setup, "odd"), MinHealthy::Percent(55));
+    assert!(lists(&draft, "`up_thresh` of `multifo!inner`"), "{}", draft.notes());
+    let pool = &draft.pools["inner"];
+    assert_eq!(pool.checks.len(), 1);
+    assert_eq!((pool.backends.len(), pool.backends[0].addresses.len()), (3, 2), "one label is one backend");
+    let both = &draft.services["both.lb.example.com"];
+    assert!(both.keys.contains(&("answers", "2".to_owned())), "of each family: {:?}", both.keys);
+}
+
+#[test]
+fn ignored_health_is_listed() {
+    for (at_plugin, at_resource) in [("ignore_health => true", ""), ("", "ignore_health => true")] {
+        let draft = gdnsd(
+            &format!(
+                "{WEB} plugins => {{ multifo => {{ service_types => web, {at_plugin}, top => {{ {at_resource}, a => 192.0.2.1 }} }}
+                   metafo => {{ {at_plugin}, resources => {{ low => {{ {at_resource}, datacenters => [x], service_types => web,
+                     up_thresh => 0.7, dcmap => {{ x => [192.0.2.2] }} }} }} }} }}"
+            ),
+            &[],
+        );
+        let setup = loaded(&draft);
+        assert!(draft.pools["top"].checks.is_empty());
+        assert_eq!(draft.pools["low-x"].checks.len(), 1, "the datacenter is still chosen by health");
+        assert_eq!(min_healthy(&setup, "low-x"), MinHealthy::Percent(70));
+        for what in ["`ignore_health` of `multifo!top`", "`ignore_health` of `multifo!low-x`"] {
+            assert!(lists(&draft, what), "{what} is not in the list:\n{}", draft.notes());
+        }
+    }
+}
+
+#[test]
+fn any_address_keeps_its_port() {
+    for listen in ["listen => any", ""] {
+        let draft = gdnsd(&format!("options => {{ {listen} dns_port => 5353 }}"), &[]);
+        let expected = "[\"0.0.0.0:5353\", \"[::]:5353\"]".to_owned();
+        assert_eq!(draft.server, [("listen", expected)], "{}", draft.notes());
+    }
+}
+
+#[test]
+fn a_zone_file_keeps_its_lines_in_order() {
+    let zone = "$INCLUDE other.zone\na TXT \"one ( two\"\nb 60 DYNA multifo!r\n";
+    let draft = gdnsd("plugins => { multifo => { r => [192.0.2.1] } }", &[("example.com", zone)]);
+    assert!(draft.services.contains_key("b.example.com"), "{}", draft.zones["example.com"]);
+    assert!(lists(&draft, "`$INCLUDE other.zone`"), "{}", draft.notes());
+}
+
 #[test]
 fn existing_files_are_not_replaced() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 //! list => [ a, b ]   hash => { a => b }   ; both kinds of comments
 //! ```
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// The deepest nesting of lists and hashes; gdnsd's own configurations have about six levels.
@@ -125,6 +126,7 @@ impl VscfReader<'_> {
     /// The members of a hash up to its end: a brace, or for the whole file the end of the text.
     fn members(&mut self, end: Option<char>, depth: usize) -> Result<Vec<(String, Vscf)>, VscfFault> {
         let mut members: Vec<(String, Vscf)> = Vec::new();
+        let mut known = HashSet::new();
         loop {
             self.skip();
             match (self.peek(), end) {
@@ -138,7 +140,7 @@ impl VscfReader<'_> {
             }
             let place = self.place;
             let key = self.simple()?;
-            if members.iter().any(|(known, _)| *known == key) {
+            if !known.insert(key.clone()) {
                 return Err(VscfFault { place, message: format!("`{key}` is in this hash already") });
             }
             self.skip();
