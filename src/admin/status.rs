@@ -173,6 +173,9 @@ struct Check<'a> {
     /// When the backend's certificate expires; only for checks that have seen one.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate_expires: Option<Timestamp>,
+    /// Since when all outcomes are void; only if the last one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    void_since: Option<Timestamp>,
     last: Option<Outcome<'a>>,
     /// The last outcomes, newest last; only for a pool requested by name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -385,6 +388,7 @@ impl<'a> Check<'a> {
             critical: check.critical,
             observe_only: check.observe_only,
             certificate_expires: check.certificate_expires.and_then(timestamp),
+            void_since: check.void_since.and_then(timestamp),
             last: check.last.as_ref().map(Outcome::from),
             outcomes: history.then(|| check.outcomes.iter().map(Outcome::from).collect()),
         }

@@ -73,6 +73,7 @@ fn status(detail: &str) -> PoolPiece {
         critical: true,
         observe_only: false,
         certificate_expires: Some(at + Duration::from_secs(86_400)),
+        void_since: None,
         last: Some(last.clone()),
         outcomes: vec![last],
     };

@@ -121,7 +121,12 @@ fn reasons(told: &Value) -> String {
     let rcode = text(&told["rcode"]);
     let service = &told["service"];
     if service.is_null() {
-        lines.push(format!("answer  {rcode}: no service answers, only records of the zone"));
+        let why = match (told["zone"].as_str(), rcode) {
+            (None, _) => "no zone here has this name; is it delegated to this server?",
+            (Some(_), "NXDOMAIN") => "the zone has no such name",
+            (Some(_), _) => "no service answers, only records of the zone",
+        };
+        lines.push(format!("answer  {rcode}: {why}"));
         return lines.join("\n");
     }
     let prefix = service["prefix"].as_str();
@@ -229,6 +234,8 @@ fn row(pool: &str, backend: &Value, address: &Value, drawn: Option<&Value>) -> V
         (state, true) => format!("{state}, held"),
         (state, false) => state.to_owned(),
     };
+    let is_void = list(&address["checks"]).iter().any(|check| check["last"]["outcome"] == "void");
+    let state = if is_void { format!("{state}, no verdict") } else { state };
     let tone = if address["eligible"] == true { Tone::Good } else { Tone::Bad };
     let percent = |member: &str| match drawn {
         Some(drawn) => percent(drawn[member].as_f64().unwrap_or(0.0)),
@@ -335,5 +342,28 @@ web                     gw1      192.0.2.1  ams   healthy            3       100
 and 3 more: see --json"
         );
         assert_eq!(sample(&told), "\nsample  192.0.2.1 with TTL 20 (seed 1)");
+    }
+
+    #[test]
+    fn names_without_a_service_say_why() {
+        let mut told =
+            json!({ "name": "x.example", "type": "A", "rcode": "REFUSED", "zone": null, "service": null });
+        assert!(
+            reasons(&told)
+                .ends_with("answer  REFUSED: no zone here has this name; is it delegated to this server?")
+        );
+        (told["zone"], told["rcode"]) = ("example".into(), "NXDOMAIN".into());
+        assert!(reasons(&told).ends_with("answer  NXDOMAIN: the zone has no such name"));
+        told["rcode"] = "NOERROR".into();
+        assert!(reasons(&told).ends_with("answer  NOERROR: no service answers, only records of the zone"));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_probed_is_marked() {
+        let address = json!({
+            "address": "192.0.2.1", "state": "healthy", "eligible": true, "checks": [{ "last": { "outcome": "void" } }],
+        });
+        let row = row("web", &json!({ "name": "gw1" }), &address, None);
+        assert!(render(&[row], false).contains("healthy, no verdict"));
     }
 }

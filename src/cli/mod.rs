@@ -5,6 +5,7 @@
 
 mod alerts;
 mod backend_path;
+mod called;
 mod check;
 mod client;
 mod columns;

@@ -124,13 +124,13 @@ pub(super) fn set(state: Override, said: &Said) -> ExitCode {
     let request = Request::of_backend(Method::PUT, &said.backend, &STATE, Some(body));
     let goal = if state == Override::Up { Goal::Answered } else { Goal::Gone };
     let code = run(&said.server, &request, said.force, said.json);
-    after(code, &said.server, &said.backend, goal, said.wait.as_deref())
+    after(code, &said.server, &said.backend, goal, said.wait.as_deref(), said.json)
 }
 
 pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
     let request = Request::of_backend(Method::DELETE, &unsaid.backend, &STATE, None);
     let code = run(&unsaid.server, &request, unsaid.force, unsaid.json);
-    after(code, &unsaid.server, &unsaid.backend, Goal::Answered, unsaid.wait.as_deref())
+    after(code, &unsaid.server, &unsaid.backend, Goal::Answered, unsaid.wait.as_deref(), unsaid.json)
 }
 
 /// Waits after a successful request, if asked to.
@@ -140,6 +140,7 @@ fn after(
     path: &BackendPath,
     goal: Goal,
     limit: Option<&str>,
+    json: bool,
 ) -> ExitCode {
     let Some(limit) = limit.and_then(|limit| override_length(limit).ok()) else { return code };
     if code != ExitCode::SUCCESS {
@@ -153,7 +154,12 @@ fn after(
         Err(error) => Err(error.to_string()),
     };
     match waited {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            if !json {
+                print(&format!("{path}: {}", goal.reached()));
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             complain(&format!("error: {error}"));
             ExitCode::FAILURE

@@ -33,6 +33,16 @@ pub(super) enum Goal {
     Answered,
 }
 
+impl Goal {
+    /// The sentence when it is reached.
+    pub(super) fn reached(self) -> &'static str {
+        match self {
+            Self::Gone => "it may be stopped now",
+            Self::Answered => "it is in answers again",
+        }
+    }
+}
+
 /// How far a backend is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum WaitProgress {

@@ -18,7 +18,7 @@ const JUMP: Duration = Duration::from_secs(1);
 
 /// A time on the steady calendar, in microseconds since 1970. It has half the size of a [`SystemTime`], and a
 /// range of 290,000 years.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Stamp(i64);
 
 impl Stamp {

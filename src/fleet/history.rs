@@ -80,6 +80,8 @@ pub(super) struct Outcomes {
     ring: Ring<KeptOutcome, OUTCOMES>,
     /// The different details of these outcomes. An empty one may be replaced.
     details: Vec<Arc<str>>,
+    /// When the first of the void outcomes at the end came; without a meaning if the last one is not void.
+    void_since: Stamp,
 }
 
 impl Outcomes {
@@ -87,6 +89,9 @@ impl Outcomes {
     pub(super) fn push(&mut self, newest: NewOutcome) {
         let NewOutcome { at, duration, outcome, cause, detail } = newest;
         let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+        if self.last() != Some(Outcome::Void) {
+            self.void_since = at;
+        }
         let detail = self.index(detail);
         let oldest = self.ring.push(KeptOutcome { at, microseconds, outcome, cause, detail });
         if let Some(KeptOutcome { detail, .. }) = oldest
@@ -116,6 +121,11 @@ impl Outcomes {
     /// The outcome of the last probe.
     pub(super) fn last(&self) -> Option<Outcome> {
         self.ring.0.back().map(|kept| kept.outcome)
+    }
+
+    /// Since when no outcome says anything about the backend; none if the last one does. For display.
+    pub(super) fn void_since(&self, calendar: Calendar) -> Option<SystemTime> {
+        (self.last() == Some(Outcome::Void)).then(|| calendar.shown(self.void_since))
     }
 
     /// The last outcome, for display.
@@ -237,6 +247,22 @@ mod tests {
 
     fn shown_transitions(transitions: &Transitions) -> Vec<PastTransition> {
         transitions.shown(calendar()).collect()
+    }
+
+    #[test]
+    fn void_outcomes_are_dated_from_the_first_of_them() {
+        let mut outcomes = Outcomes::default();
+        let mut pushed = |number, is_void: bool| {
+            let new = outcome(number, "x");
+            outcomes.push(NewOutcome { outcome: if is_void { Outcome::Void } else { new.outcome }, ..new });
+            outcomes.void_since(calendar())
+        };
+        assert_eq!(pushed(1, false), None);
+        for number in 2..60 {
+            assert_eq!(pushed(number, true), Some(calendar().shown(at(2))), "also after more than are kept");
+        }
+        assert_eq!(pushed(60, false), None);
+        assert_eq!(pushed(61, true), Some(calendar().shown(at(61))));
     }
 
     #[test]

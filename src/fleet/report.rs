@@ -200,6 +200,7 @@ impl Fleet {
             critical: check.critical,
             observe_only: check.observe_only,
             certificate_expires: target.expiry.at(),
+            void_since: target.outcomes.void_since(self.calendar),
             last: target.outcomes.last_shown(self.calendar),
             outcomes: if history { target.outcomes.shown(self.calendar).collect() } else { Vec::new() },
         })

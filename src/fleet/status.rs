@@ -124,6 +124,8 @@ pub struct CheckStatus {
     pub observe_only: bool,
     /// When the certificate of the backend expires, as last seen.
     pub certificate_expires: Option<SystemTime>,
+    /// Since when all outcomes are void; none if the last one is not.
+    pub void_since: Option<SystemTime>,
     /// The outcome of the last probe.
     pub last: Option<PastOutcome>,
     /// The outcomes of the last probes, the latest last; only in reports with history.

@@ -54,6 +54,48 @@ fn without_arguments_it_writes_a_valid_example() {
     }
 }
 
+#[test]
+fn addresses_that_were_given_are_no_examples_and_the_number_of_answers_has_its_reason() {
+    let directory = TempDir::new().unwrap();
+    let backends = ["192.0.2.11", "192.0.2.12", "192.0.2.13"];
+    for (count, answers, reason) in [(2, 1, "shares follow the weights"), (3, 2, "tries the second")] {
+        let mut arguments = vec!["init", "--force", "--server", "192.0.2.53"];
+        arguments.extend(backends[..count].iter().flat_map(|backend| ["--backend", backend]));
+        let output = run(directory.path(), &arguments);
+        assert!(output.status.success(), "{output:?}");
+        assert!(!text(&output.stdout).contains("are examples"), "{output:?}");
+        let config = std::fs::read_to_string(directory.path().join("steerd.toml")).unwrap();
+        let (before, _) = config.split_once(&format!("\nanswers = {answers}\n")).unwrap();
+        let comment: Vec<&str> = before.lines().rev().take_while(|line| line.starts_with('#')).collect();
+        assert!(comment.iter().any(|line| line.contains(reason)), "{comment:?}");
+    }
+}
+
+#[test]
+fn a_whole_zone_is_delegated_with_a_warning() {
+    let directory = TempDir::new().unwrap();
+    for (arguments, advice) in [
+        (&["--name", "www.my.org"][..], Some("--name www.lb.my.org")),
+        (&["--name", "my.org"], Some("--name www.lb.my.org")),
+        (&["--name", "s3.eu.my.org", "--zone", "my.org"], Some("--name s3.eu.lb.my.org")),
+        (&["--name", "www.lb.my.org"], None),
+    ] {
+        let output = run(directory.path(), &[&["init", "--force"], arguments].concat());
+        let told = text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        match advice {
+            Some(advice) => {
+                assert!(
+                    told.contains("delegates all of my.org to steerd")
+                        && told.ends_with(&format!("{advice}\n")),
+                    "{told}"
+                );
+            }
+            None => assert_eq!(told, "", "{arguments:?}"),
+        }
+    }
+}
+
 /// With backends that exist, every command shown works as it stands.
 #[test]
 fn the_commands_that_it_shows_work() {

@@ -63,6 +63,17 @@ fn a_backend_is_drained_and_returns_by_hand() {
 }
 
 #[test]
+fn a_wait_says_how_it_ended() {
+    let server = Steerd::start(&CONFIG.replace("30s", "1s"), &[("zone", ZONE), ("token", TOKEN)]);
+    let (code, out, _) = said(&steerd(&server, &["drain", "web/gw1", "--wait"]));
+    assert_eq!((code, out.lines().last()), (0, Some("web/gw1: it may be stopped now")), "{out}");
+    let (code, out, _) = said(&steerd(&server, &["auto", "web/gw1", "--wait"]));
+    assert_eq!((code, out.lines().last()), (0, Some("web/gw1: it is in answers again")), "{out}");
+    let (_, out, _) = said(&steerd(&server, &["drain", "web/gw1", "--wait", "--json"]));
+    serde_json::from_str::<Value>(&out).expect("one document");
+}
+
+#[test]
 fn every_word_has_its_effect() {
     let server = start();
     for word in ["drain", "disable", "down"] {

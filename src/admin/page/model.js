@@ -148,7 +148,7 @@ function viewOf(backend, now) {
   const word = held && only === "unhealthy" ? "held" : (only ?? `${healthy()} of ${addresses.length} healthy`);
   const mark = held ? "held" : (only ?? "mixed");
   const isNotable = over || backend.weight_override || held || addresses.some(({ percent }) => percent < 100)
-    || certificateOf(backend, now) !== null;
+    || certificateOf(backend, now) !== null || voidCheck(backend) !== null;
   let level = "fine";
   if (only === "healthy") level = isNotable ? "notice" : "fine";
   else if (over && over !== "up") level = "notice";
@@ -172,6 +172,13 @@ export function shownCheck(backend) {
     }
   }
   return first;
+}
+
+/// The check of a backend whose last probe said nothing about it, for the longest time; null if there is none.
+export function voidCheck(backend) {
+  const checks = backend.addresses.flatMap((address) => address.checks).filter(({ last }) => last?.outcome === "void");
+  const since = ({ void_since: at }) => at ?? "";
+  return checks.reduce((first, check) => (first === null || since(check) < since(first) ? check : first), null);
 }
 
 /// The certificate of a backend that expires first, if that is soon.
@@ -252,9 +259,10 @@ function reasonOf(pool, now) {
 function ofBackends(pool, now, add) {
   // The item of a pool that is not usable tells of them.
   const failing = pool.usable ? failingOf(pool, now) : [];
-  const [held, soon] = [[], []];
+  const [held, soon, unprobed] = [[], [], []];
   for (const backend of pool.backends) {
     if (backend.addresses.some((address) => address.held)) held.push(backend);
+    if (backend.enabled && voidCheck(backend)) unprobed.push(backend);
     const certificate = certificateOf(backend, now);
     if (certificate) soon.push({ backend, at: certificate.at });
     for (const [kind, kept] of [["state", backend.override], ["weight", backend.weight_override]]) {
@@ -275,6 +283,14 @@ function ofBackends(pool, now, add) {
       title: `${names} of ${pool.name} ${failing.length === 1 ? "is" : "are"} unhealthy`,
       why: failing.length === 1 ? shownCheck(failing[0])?.check.last?.detail : reasonOf(pool, now),
       target: backendId(pool.name, failing[0].name), pool: pool.name,
+    });
+  }
+  if (unprobed.length > 0) {
+    const checks = unprobed.map(voidCheck);
+    add("notice", 4, {
+      key: `void ${pool.name}`, since: checks.map((check) => check.void_since).filter(Boolean).sort()[0] ?? null,
+      title: `${list(unprobed.map((backend) => backend.name), 3)} of ${pool.name} cannot be probed from this machine`,
+      why: checks[0].last.detail, target: backendId(pool.name, unprobed[0].name), pool: pool.name,
     });
   }
   if (held.length > 0) {

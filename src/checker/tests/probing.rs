@@ -13,8 +13,14 @@ async fn a_probe_that_panics_is_void_and_its_target_is_probed_on() {
     assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
     assert!((12..=14).contains(&script.started("192.0.2.1")), "{}", script.started("192.0.2.1"));
     assert_eq!(log.take("could not be probed").len(), 1, "told once");
+    let check = |status: &Status| status.pools[0].backends[0].addresses[0].checks[0].clone();
+    let first = check(&status(&handle).await);
+    tokio::time::sleep(SECOND * 20).await;
+    let later = check(&status(&handle).await);
+    assert!(first.void_since.is_some() && first.void_since == later.void_since, "{first:?} {later:?}");
     script.set("192.0.2.1", Behaviour::Refuse);
     until("the target is alive", SECOND * 20, || eligible(&handle, 0).is_empty()).await;
+    assert_eq!(check(&status(&handle).await).void_since, None);
 }
 
 #[tokio::test(start_paused = true)]

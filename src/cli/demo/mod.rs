@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::check::{Check, HttpProbe, PoolSetup, Probe, Timing};
+use crate::cli::called::program;
 use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
@@ -37,10 +38,6 @@ ns  IN A   127.0.0.1
 const ZONE_NAME: &str = "demo.test.";
 const SERVICE_NAME: &str = "www.demo.test.";
 const POOL: &str = "web";
-
-/// The longest name of this program with which each command in the welcome text fits on a line,
-/// characters.
-const LONGEST_PROGRAM: usize = 29;
 
 /// Faster than a real service needs, so that users do not have to wait.
 const TIMING: Timing = Timing {
@@ -184,19 +181,12 @@ struct Welcome {
 impl Welcome {
     fn new(running: &Server, backend: u16) -> Self {
         Self {
-            program: program(std::env::args().next()),
+            program: program(),
             dns: running.dns.first().map_or(0, SocketAddr::port),
             admin: running.admin.map_or(0, |address| address.port()),
             backend,
         }
     }
-}
-
-/// The name under which this program was called, or `steerd` if that is too long.
-pub(super) fn program(called: Option<String>) -> String {
-    called
-        .filter(|called| called.len() <= LONGEST_PROGRAM && !called.contains(char::is_whitespace))
-        .unwrap_or_else(|| "steerd".into())
 }
 
 impl fmt::Display for Welcome {
@@ -247,23 +237,14 @@ mod tests {
 
     #[test]
     fn the_welcome_fits_a_terminal_of_80_by_24() {
-        let called = "x".repeat(LONGEST_PROGRAM);
-        let welcome =
-            Welcome { program: program(Some(called)), dns: u16::MAX, admin: u16::MAX, backend: u16::MAX };
+        let program = "x".repeat(crate::cli::called::LONGEST_PROGRAM);
+        let welcome = Welcome { program, dns: u16::MAX, admin: u16::MAX, backend: u16::MAX };
         let shown = welcome.to_string();
         // The cursor is on the last line.
         assert!(shown.lines().count() < 24, "{} lines:\n{shown}", shown.lines().count());
         // A terminal of 80 columns may wrap a line of exactly 80.
         for line in shown.lines() {
             assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
-        }
-    }
-
-    #[test]
-    fn the_commands_of_the_welcome_name_this_program_as_it_was_called() {
-        assert_eq!(program(Some("target/release/steerd".into())), "target/release/steerd");
-        for unusable in [None, Some("x".repeat(LONGEST_PROGRAM + 1)), Some("./a b/steerd".into())] {
-            assert_eq!(program(unusable), "steerd");
         }
     }
 }

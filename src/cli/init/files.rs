@@ -26,6 +26,17 @@ pub(super) fn configuration(init: &Init) -> String {
         || "# state_dir = \"/var/lib/steerd\"".to_owned(),
         |directory| format!("state_dir = {}", quoted(&directory.to_string_lossy())),
     );
+    let answers = answers(init);
+    let reason = match answers {
+        1 => {
+            "With one, shares follow the weights, and the TTL is how long clients keep a dead one.\n\
+             # From three backends on, 2 is usual: a client whose first address fails tries the second."
+        }
+        _ => {
+            "Two: a client whose first address fails tries the second. All backends in every answer\n\
+             # would leave the weights only the order."
+        }
+    };
     format!(
         "\
 # Written by `steerd init`. `steerd check` finds mistakes, `steerd reload` applies a change to a running server.
@@ -58,7 +69,7 @@ backends = [
 [services.{service}]
 # Tiers: the first usable pool answers. A second pool would be the standby.
 pools = [\"{POOL}\"]
-# The most addresses in an answer.
+# The most addresses in an answer. {reason}
 answers = {answers}
 # How long clients may keep an answer. A failed backend keeps its clients for the time to find out, and this.
 ttl = \"20s\"
@@ -68,7 +79,6 @@ ttl = \"20s\"
         zone_file = quoted(&init.zone_file()),
         check = quoted(&check(init)),
         backends = backends(init),
-        answers = answers(init),
         service = quoted(&service),
     )
 }
@@ -79,13 +89,13 @@ fn check(init: &Init) -> String {
 }
 
 fn first_port(init: &Init) -> u16 {
-    init.backends.first().map_or(0, SocketAddr::port)
+    init.backends().first().map_or(0, SocketAddr::port)
 }
 
 /// Two addresses, so that a client can try the second; but not all backends, because then weights decide only the order.
 fn answers(init: &Init) -> usize {
-    let ipv4 = init.backends.iter().filter(|backend| backend.is_ipv4()).count();
-    let families = [ipv4, init.backends.len() - ipv4];
+    let ipv4 = init.backends().iter().filter(|backend| backend.is_ipv4()).count();
+    let families = [ipv4, init.backends().len() - ipv4];
     let fewest = families.into_iter().filter(|&count| count > 0).min().unwrap_or(1);
     fewest.saturating_sub(1).clamp(1, 2)
 }
@@ -93,7 +103,7 @@ fn answers(init: &Init) -> usize {
 /// The backends, one per line. One with another port than the first has it itself.
 fn backends(init: &Init) -> String {
     let mut lines = String::new();
-    for (backend, number) in init.backends.iter().zip(1..) {
+    for (backend, number) in init.backends().iter().zip(1..) {
         let port = backend.port();
         let port = if port == first_port(init) { String::new() } else { format!(", port = {port}") };
         let address = backend.ip();
@@ -127,7 +137,7 @@ $TTL 3600
 
 /// The names of the servers, relative to the zone, with their addresses.
 pub(super) fn name_servers(init: &Init) -> impl Iterator<Item = (String, IpAddr)> {
-    init.servers.iter().zip(1..).map(|(&address, number)| (format!("ns{number}"), address))
+    init.servers().iter().zip(1..).map(|(&address, number)| (format!("ns{number}"), address))
 }
 
 pub(super) fn record_type(address: IpAddr) -> &'static str {

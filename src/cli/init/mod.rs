@@ -8,7 +8,7 @@ mod next;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +25,14 @@ const CONFIG_FILE: &str = "steerd.toml";
 /// The port of a backend without one.
 const HTTP: u16 = 80;
 
+/// The addresses without arguments, from the ranges for documents (RFC 5737).
+const EXAMPLE_SERVERS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53))];
+const EXAMPLE_BACKENDS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 11)), 8080),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 12)), 8080),
+];
+
 #[derive(Debug, Args)]
 pub(super) struct Init {
     /// Directory for steerd.toml and the zone file; it is created if it is missing
@@ -36,17 +44,14 @@ pub(super) struct Init {
     /// The zone that is delegated to steerd; defaults to the name without its first label
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     zone: Option<Name>,
-    /// Address of a backend, with a port unless it is 80, such as 192.0.2.11:8080; repeat it for each
-    #[arg(
-        long = "backend", value_name = "ADDRESS[:PORT]", value_parser = parse_backend,
-        default_values = ["192.0.2.11:8080", "192.0.2.12:8080"]
-    )]
+    /// Address of a backend, with a port unless it is 80, such as 192.0.2.11:8080; repeat it for each; defaults to two examples
+    #[arg(long = "backend", value_name = "ADDRESS[:PORT]", value_parser = parse_backend)]
     backends: Vec<SocketAddr>,
     /// The health check, such as http://:8080/healthz; defaults to a TCP connection to the port of the backend
     #[arg(long, value_name = "URL")]
     check: Option<String>,
-    /// Public address of a machine that runs steerd, for the delegation; repeat it for each
-    #[arg(long = "server", value_name = "ADDRESS", default_values = ["192.0.2.53", "198.51.100.53"])]
+    /// Public address of a machine that runs steerd, for the delegation; repeat it for each; defaults to two examples
+    #[arg(long = "server", value_name = "ADDRESS")]
     servers: Vec<IpAddr>,
     /// Address for DNS; 0.0.0.0:53 is for all other machines, but needs a privilege; repeat it for each
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5300")]
@@ -64,6 +69,14 @@ impl Init {
     fn zone(&self) -> Name {
         let parent = || self.name.parent().filter(|parent| parent.labels().count() > 1);
         self.zone.clone().or_else(parent).unwrap_or_else(|| self.name.clone())
+    }
+
+    fn servers(&self) -> &[IpAddr] {
+        if self.servers.is_empty() { &EXAMPLE_SERVERS } else { &self.servers }
+    }
+
+    fn backends(&self) -> &[SocketAddr] {
+        if self.backends.is_empty() { &EXAMPLE_BACKENDS } else { &self.backends }
     }
 
     fn zone_file(&self) -> String {
@@ -100,6 +113,9 @@ fn reasons(faults: &ConfigFaults) -> String {
 pub(super) fn run(init: &Init) -> ExitCode {
     match write(init) {
         Ok(path) => {
+            if let Some(warning) = next::warning(init) {
+                complain(&format!("warning: {warning}"));
+            }
             print(&next::steps(init, &path));
             ExitCode::SUCCESS
         }

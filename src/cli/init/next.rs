@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::cli::demo::program;
+use crate::cli::called::{program, word};
 use crate::cli::init::files::{POOL, name_servers, record_type};
-use crate::cli::init::{Init, for_service};
+use crate::cli::init::{EXAMPLE_BACKENDS, EXAMPLE_SERVERS, Init, for_service};
 
 /// Commands that can be pasted, in the order in which they are needed.
 pub(super) fn steps(init: &Init, path: &Path) -> String {
-    let program = program(std::env::args().next());
+    let program = program();
     let shown = path.to_string_lossy();
     let file = if for_service(path) { String::new() } else { format!(" -c {}", word(&shown)) };
     // The directory is there if systemd runs the machine, which no container has.
@@ -48,17 +48,13 @@ When that works, delegate {zone}. Its parent zone, {parent}, needs:
     for (name, address) in name_servers(init) {
         let _ = writeln!(text, "  {name}.{zone}. {} {address}", record_type(address));
     }
-    for (examples, option) in [
-        (init.servers.iter().copied().filter(is_example).collect::<Vec<_>>(), "--server"),
-        (init.backends.iter().map(std::net::SocketAddr::ip).filter(is_example).collect(), "--backend"),
+    for (is_missing, examples, option) in [
+        (init.servers.is_empty(), EXAMPLE_SERVERS.map(|address| address.to_string()), "--server"),
+        (init.backends.is_empty(), EXAMPLE_BACKENDS.map(|address| address.ip().to_string()), "--backend"),
     ] {
-        if !examples.is_empty() {
-            let examples: Vec<String> = examples.iter().map(ToString::to_string).collect();
-            let _ = writeln!(
-                text,
-                "{} are examples: edit the files, or give yours with {option}.",
-                examples.join(" and ")
-            );
+        if is_missing {
+            let examples = examples.join(" and ");
+            let _ = writeln!(text, "{examples} are examples: edit the files, or give yours with {option}.");
         }
     }
     text.trim_end().to_owned()
@@ -73,30 +69,17 @@ fn asked(init: &Init) -> IpAddr {
     }
 }
 
-/// Whether an address is one of those for documents (RFC 5737, RFC 3849).
-fn is_example(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            matches!(address.octets(), [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _])
-        }
-        IpAddr::V6(address) => address.segments()[..2] == [0x2001, 0xdb8],
+/// A warning if a whole zone, not a part of one, would be delegated.
+pub(super) fn warning(init: &Init) -> Option<String> {
+    let zone = init.zone();
+    if zone.labels().count() > 2 {
+        return None;
     }
-}
-
-/// A word for a shell.
-fn word(text: &str) -> String {
-    let is_plain = |char: char| char.is_alphanumeric() || "/._-+@:,".contains(char);
-    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_for_a_shell() {
-        for (path, quoted) in [("./steerd.toml", "./steerd.toml"), ("a b", "'a b'"), ("it's", r"'it'\''s'")] {
-            assert_eq!(word(path), quoted);
-        }
-    }
+    let (zone, file) = (zone.to_plain(), init.zone_file());
+    let service = init.name.to_plain();
+    let label = service.strip_suffix(&format!(".{zone}")).unwrap_or("www");
+    Some(format!(
+        "this delegates all of {zone} to steerd: its other records, such as MX, must then be in {file}. A part of it is \
+         usual: --name {label}.lb.{zone}"
+    ))
 }

@@ -131,6 +131,8 @@ pub(super) struct RemoteCheck {
     pub(super) state: String,
     #[serde(default)]
     pub(super) certificate_expires: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) void_since: Option<Timestamp>,
     pub(super) last: Option<RemoteOutcome>,
 }
 
@@ -139,6 +141,13 @@ pub(super) struct RemoteOutcome {
     #[serde(rename = "outcome")]
     pub(super) word: String,
     pub(super) detail: String,
+}
+
+impl RemoteCheck {
+    /// Whether the last probe said nothing about the backend.
+    pub(super) fn is_void(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.word == "void")
+    }
 }
 
 impl RemoteService {

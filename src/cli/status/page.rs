@@ -154,7 +154,7 @@ fn backends(status: &RemoteStatus, settings: &PageSettings<'_>) -> Option<String
 }
 
 /// A table with notes below its rows; the first line has the heads.
-fn with_notes(table: &str, notes: impl Fn(usize) -> Vec<String>) -> String {
+pub(super) fn with_notes(table: &str, notes: impl Fn(usize) -> Vec<String>) -> String {
     let mut lines = Vec::new();
     for (index, line) in table.lines().enumerate() {
         lines.push(line.to_owned());

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cli::columns::{Cell, Tone, render_on_page, wrapped};
-use crate::cli::status::document::{RemoteService, RemoteStatus};
-use crate::cli::status::page::tone;
+use crate::cli::status::document::{RemoteBackend, RemoteService, RemoteStatus};
+use crate::cli::status::page::{tone, with_notes};
 use crate::cli::status::words::{self, Urgency};
 
 /// The most lines of a table; the rest is counted.
@@ -23,26 +23,42 @@ pub(super) struct Answered {
 struct ComparedLine {
     name: String,
     /// None if the server does not have it, or has not answered.
-    cells: Vec<Option<(String, Urgency)>>,
+    cells: Vec<Option<ToldCell>>,
+}
+
+/// The words of one server on one thing.
+#[derive(Clone)]
+struct ToldCell {
+    text: String,
+    urgency: Urgency,
+    /// The reasons; shown where servers differ.
+    notes: Vec<String>,
 }
 
 impl ComparedLine {
     /// Whether servers that have answered tell different things.
     fn differs(&self, servers: &[Answered]) -> bool {
         let answered = self.cells.iter().zip(servers).filter(|(_, server)| server.status.is_ok());
-        let mut told = answered.map(|(cell, _)| cell.as_ref().map(|(text, _)| text));
+        let mut told = answered.map(|(cell, _)| cell.as_ref().map(|cell| &cell.text));
         told.next().is_some_and(|first| told.any(|other| other != first))
     }
 
     fn urgency(&self) -> Urgency {
-        self.cells.iter().flatten().map(|(_, urgency)| *urgency).min().unwrap_or(Urgency::Fine)
+        self.cells.iter().flatten().map(|cell| cell.urgency).min().unwrap_or(Urgency::Fine)
+    }
+
+    /// The reasons of each server, with its number.
+    fn notes(&self) -> Vec<String> {
+        let told = (1..).zip(&self.cells).filter_map(|(number, cell)| Some((number, cell.as_ref()?)));
+        told.flat_map(|(number, cell)| cell.notes.iter().map(move |note| format!("[{number}] {note}")))
+            .collect()
     }
 }
 
 /// All things of one kind, in the order of the servers that first tell of them.
 fn lines(
     servers: &[Answered],
-    of_server: impl Fn(&RemoteStatus) -> Vec<(String, (String, Urgency))>,
+    of_server: impl Fn(&RemoteStatus) -> Vec<(String, ToldCell)>,
 ) -> Vec<ComparedLine> {
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut lines: Vec<ComparedLine> = Vec::new();
@@ -63,16 +79,14 @@ fn lines(
 
 fn all_lines(servers: &[Answered], now: Timestamp) -> [(&'static str, Vec<ComparedLine>); 3] {
     let services = |status: &RemoteStatus| {
-        status.services.iter().map(|service| (service.name.clone(), of_service(service))).collect()
+        status.services.iter().map(|service| (service.name.clone(), of_service(service, now))).collect()
     };
     let pools = |status: &RemoteStatus| {
         let pools = status.pools.iter();
         pools
             .map(|pool| {
-                (
-                    pool.name.clone(),
-                    (format!("{}, {}", pool.state, words::healthy(pool)), words::of_pool(pool)),
-                )
+                let text = format!("{}, {}", pool.state, words::healthy(pool));
+                (pool.name.clone(), ToldCell { text, urgency: words::of_pool(pool), notes: Vec::new() })
             })
             .collect()
     };
@@ -80,13 +94,7 @@ fn all_lines(servers: &[Answered], now: Timestamp) -> [(&'static str, Vec<Compar
         let backends =
             status.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         backends
-            .map(|(pool, backend)| {
-                let (state, urgency) = words::of_backend(backend, now);
-                (
-                    format!("{}/{}", pool.name, backend.name),
-                    (format!("{state}, weight {}", words::weight(backend)), urgency),
-                )
-            })
+            .map(|(pool, backend)| (format!("{}/{}", pool.name, backend.name), of_backend(backend, now)))
             .collect()
     };
     [
@@ -96,19 +104,31 @@ fn all_lines(servers: &[Answered], now: Timestamp) -> [(&'static str, Vec<Compar
     ]
 }
 
+/// The state with the weight, and why.
+fn of_backend(backend: &RemoteBackend, now: Timestamp) -> ToldCell {
+    let (state, urgency) = words::of_backend(backend, now);
+    let text = format!("{state}, weight {}", words::weight(backend));
+    let mut notes = words::notes(backend, now);
+    if notes.is_empty() {
+        notes.extend(words::last_outcomes(backend));
+    }
+    ToldCell { text, urgency, notes }
+}
+
 /// The state, with the pools that answer.
-fn of_service(service: &RemoteService) -> (String, Urgency) {
+fn of_service(service: &RemoteService, now: Timestamp) -> ToldCell {
     let (state, urgency) = words::of_service(service);
     let tiers = [&service.tier.ipv4, &service.tier.ipv6];
     let mut pools: Vec<&str> = tiers.into_iter().flatten().map(String::as_str).collect();
     pools.dedup();
     let pools = if pools.is_empty() { String::new() } else { format!(", {}", pools.join(" and ")) };
-    // Its end and its author may differ between servers; `status SERVICE` of one server shows them.
+    // Its end and its author may differ between servers.
     let failover = service.failover.as_ref().map(|failover| {
         let reason = failover.reason.as_deref().map(|reason| format!(": {reason}"));
         format!(", failover{}", reason.unwrap_or_default())
     });
-    (format!("{state}{pools}{}", failover.unwrap_or_default()), urgency)
+    let text = format!("{state}{pools}{}", failover.unwrap_or_default());
+    ToldCell { text, urgency, notes: words::notes_of_service(service, now) }
 }
 
 /// The page of several servers. Backends are shown if they have something to tell, or if they are `selected`.
@@ -168,7 +188,7 @@ fn table(
     let mut rows = vec![[Cell::plain(kind)].into_iter().chain(numbers).chain([Cell::plain("")]).collect()];
     rows.extend(lines.iter().take(shown).map(|line| {
         let cells = line.cells.iter().map(|cell| match cell {
-            Some((text, urgency)) => Cell::new(text, tone(*urgency)),
+            Some(cell) => Cell::new(&cell.text, tone(cell.urgency)),
             None => Cell::plain("-"),
         });
         let mark = if line.differs(servers) { "differs" } else { "" };
@@ -178,7 +198,11 @@ fn table(
             .chain([Cell::new(mark, Tone::Bad)])
             .collect::<Vec<Cell>>()
     }));
-    let table = render_on_page(&rows, color);
+    let notes = |index: usize| {
+        let line = lines.get(index).filter(|line| line.differs(servers));
+        line.map(ComparedLine::notes).unwrap_or_default()
+    };
+    let table = with_notes(&render_on_page(&rows, color), notes);
     Some(match lines.len() - shown {
         0 => table,
         more => format!("{table}\nand {more} more; name a pool or a service, or use --json"),
@@ -191,7 +215,7 @@ pub(super) fn differences(servers: &[Answered], now: Timestamp) -> Vec<Value> {
         .into_iter()
         .flat_map(|(kind, lines)| lines.into_iter().map(move |line| (kind, line)));
     let told = |(kind, line): (&str, ComparedLine)| {
-        let cells: Vec<Option<String>> = line.cells.into_iter().map(|cell| Some(cell?.0)).collect();
+        let cells: Vec<Option<String>> = line.cells.into_iter().map(|cell| Some(cell?.text)).collect();
         json!({ "kind": kind.to_lowercase(), "name": line.name, "told": cells })
     };
     all.filter(|(_, line)| line.differs(servers)).map(told).collect()

@@ -155,6 +155,40 @@ fn trouble_comes_first_with_its_reasons() {
     assert!(!page.contains("gw6") && page.ends_with("and 1 more backends, all fine"), "{page}");
 }
 
+/// A backend whose last probe could not run.
+fn unprobed(name: &str, state: &str) -> Value {
+    let mut backend = backend(name, state, 1.0, 0);
+    let check = &mut backend["addresses"][0]["checks"][0];
+    check["last"] =
+        json!({ "outcome": "void", "detail": "no verdict: Network is unreachable (os error 101)" });
+    check["void_since"] = "2030-01-01T11:59:48Z".into();
+    backend
+}
+
+#[test]
+fn backends_that_cannot_be_probed_are_not_fine() {
+    let pools = [pool("web", "healthy", &[unprobed("gw1", "healthy"), unprobed("gw2", "unhealthy")])];
+    let page = told(document(&[], &pools), None, None);
+    let note = "http-1 has no verdict since 11:59:48 UTC (12s ago): Network is unreachable";
+    assert_in_order(
+        &page,
+        &[
+            "web/gw2  unhealthy, no verdict",
+            "http-1 is unhealthy\n",
+            note,
+            "web/gw1  healthy, no verdict",
+            note,
+        ],
+    );
+    assert!(!page.contains("fine"), "{page}");
+    let two = document(
+        &[],
+        &[pool("web", "healthy", &[backend("gw1", "healthy", 1.0, 0), unprobed("gw2", "healthy")])],
+    );
+    let page = told(two, None, None);
+    assert!(page.contains("web/gw2") && page.ends_with("and 1 more backends, all fine"), "{page}");
+}
+
 #[test]
 fn one_pool_or_service_is_shown_with_all_its_backends() {
     let page = told(troubled(), Some("web"), None);
@@ -214,6 +248,8 @@ fn servers_stand_side_by_side_and_their_differences_are_marked() {
     let mut other = troubled();
     other["services"][1] = service("api.lb.example.com", &["dead"], Some("dead"), false);
     other["pools"][0]["backends"][4]["weight_override"] = Value::Null;
+    other["pools"][0]["backends"][4]["addresses"][0]["checks"][0]["last"]["detail"] = "status 200".into();
+    other["pools"][0]["backends"][3] = backend("gw2", "unhealthy", 0.0, 300);
     other["pools"].as_array_mut().unwrap().remove(1);
     let gone = Answered { url: "http://192.0.2.3:8053".into(), status: Err("no steerd answers".into()) };
     let servers = [answered(troubled()), answered(other), gone];
@@ -230,9 +266,19 @@ fn servers_stand_side_by_side_and_their_differences_are_marked() {
             "standby  healthy, 0 of 0   -                 -    differs",
             "BACKEND   [1]",
             "web/gw3   healthy, weight 30% of 3   healthy, weight 3",
-            "the servers differ in 3 lines",
+            "\n    [1] 30% of its weight without an end\n    [2] http-1 is healthy: status 200\n",
+            "the servers differ in 5 lines",
         ],
     );
+    assert_in_order(
+        &page,
+        &[
+            "web/gw2   drain (healthy), weight 3",
+            "[1] drain until 12:30:00 UTC (in 30m), by 192.0.2.200:4711 with the token: kernel",
+            "[2] http-1 is unhealthy: status 503, expected 200-299",
+        ],
+    );
+    assert_eq!(page.matches("status 503").count(), 1, "only lines that differ have reasons: {page}");
     assert!(page.lines().all(|line| line.chars().count() <= PAGE), "{page}");
     let differences = side_by_side::differences(&servers, now());
     assert_eq!(

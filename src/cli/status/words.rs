@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cli::status::document::{
-    RemoteAddress, RemoteBackend, RemoteFailover, RemoteOverride, RemotePool, RemoteService, RemoteSuspicion,
-    RemoteTier, RemoteWaiting, RemoteWaitingTier,
+    RemoteAddress, RemoteBackend, RemoteCheck, RemoteFailover, RemoteOverride, RemotePool, RemoteService,
+    RemoteSuspicion, RemoteTier, RemoteWaiting, RemoteWaitingTier,
 };
 use crate::duration::{Shown, time_of_day};
 use crate::fleet::CERTIFICATE_SOON;
@@ -107,13 +107,16 @@ pub(super) fn of_backend(backend: &RemoteBackend, now: Timestamp) -> (String, Ur
     }
     let over = backend.r#override.as_ref().and_then(|kept| kept.state.as_deref());
     let of_checks = of_checks(&backend.addresses);
+    let is_void = backend.addresses.iter().any(|address| address.checks.iter().any(RemoteCheck::is_void));
     let is_held = backend.addresses.iter().any(|address| address.held);
     let state = match over {
         Some(over) => format!("{over} ({of_checks})"),
         None if is_held => "held".into(),
         None => of_checks.clone(),
     };
+    let state = if is_void { format!("{state}, no verdict") } else { state };
     let is_notable = over.is_some()
+        || is_void
         || backend.weight_override.is_some()
         || backend
             .addresses
@@ -203,16 +206,44 @@ pub(super) fn notes(backend: &RemoteBackend, now: Timestamp) -> Vec<String> {
             notes.push(format!("{of}passes its checks, and is held back{until}"));
         }
         for check in address.checks.iter().filter(|check| check.state != "healthy") {
-            let last = check.last.as_ref().filter(|last| last.word != "passed");
+            let last = check.last.as_ref().filter(|last| last.word != "passed" && !check.is_void());
             let detail = last.map_or_else(String::new, |last| format!(": {}", last.detail));
             notes.push(format!("{of}{} is {}{detail}", check.name, check.state));
         }
+        notes.extend(
+            address
+                .checks
+                .iter()
+                .filter_map(|check| no_verdict(check, now))
+                .map(|note| format!("{of}{note}")),
+        );
         if address.percent < 100 {
             notes.push(format!("{of}slow start or load leave {}% of its weight", address.percent));
         }
         notes.extend(certificate(address, now).map(|note| format!("{of}{note}")));
     }
     notes
+}
+
+/// The last outcomes of a backend that has nothing else to tell, in one sentence.
+pub(super) fn last_outcomes(backend: &RemoteBackend) -> Option<String> {
+    let checks = backend.addresses.iter().flat_map(|address| &address.checks);
+    let told = checks.filter_map(|check| {
+        Some(format!("{} is {}: {}", check.name, check.state, check.last.as_ref()?.detail))
+    });
+    let mut told: Vec<String> = told.collect();
+    told.dedup();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// `http-1 has no verdict since 12:00:00 UTC (12s ago): Network is unreachable`.
+fn no_verdict(check: &RemoteCheck, now: Timestamp) -> Option<String> {
+    let last = check.last.as_ref().filter(|_| check.is_void())?;
+    let since = check.void_since.map_or_else(String::new, |since| {
+        format!(" since {} ({} ago)", time_of_day(since, now), age(since, now))
+    });
+    let detail = last.detail.strip_prefix("no verdict: ").unwrap_or(&last.detail);
+    Some(format!("{} has no verdict{since}: {detail}", check.name))
 }
 
 fn of_override(kept: &RemoteOverride, now: Timestamp) -> String {

@@ -62,6 +62,14 @@ pub(super) fn read<'s>(value: TomlValue<'s>, text: &'s str) -> Option<CheckKeys<
         }
         _ => {}
     }
+    if port.is_none() && name.parse::<u16>().is_ok() {
+        // A query may contain a token.
+        let path = target.split('?').next().unwrap_or_default();
+        return refuse(
+            &format!("`{name}` is where the host stands, and no host has a name of digits only"),
+            format!("did you mean \"{scheme}://:{name}{path}\"?"),
+        );
+    }
     let port = match port {
         None => CheckKey::Unset,
         Some(digits) => CheckKey::here(request::port_number(value, digits)?, value.at),

@@ -15,6 +15,16 @@ fn check_urls() {
         "\"redis://:80/\"",
         "2:9 `redis` is not a type of check | a check is http, https, tcp, tls, grpc or exec",
     );
+    in_check(
+        "\"http://8080/healthz?token=x\"",
+        "2:9 `8080` is where the host stands, and no host has a name of digits only | \
+         did you mean \"http://:8080/healthz\"?",
+    );
+    in_check(
+        "\"tls://8443\"",
+        "2:9 `8443` is where the host stands, and no host has a name of digits only | \
+         did you mean \"tls://:8443\"?",
+    );
     in_check("\"http://:0/\"", "2:9 a port is a number from 1 to 65535, not `0`");
     in_check("\"http://:65536/\"", "2:9 a port is a number from 1 to 65535, not `65536`");
     in_check("\"http://web:/\"", "2:9 a port is a number from 1 to 65535, not ``");
