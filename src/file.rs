@@ -165,6 +165,12 @@ impl Content {
         (mode & !allowed != 0).then_some(mode)
     }
 
+    /// Whether the file belongs to root.
+    #[must_use]
+    pub fn is_owned_by_root(&self) -> bool {
+        self.origin.metadata.uid() == 0
+    }
+
     /// The content as UTF-8 text.
     ///
     /// # Errors

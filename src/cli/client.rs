@@ -54,6 +54,8 @@ pub(super) enum ClientError {
         .0.display()
     )]
     NoAdmin(PathBuf),
+    #[error("cannot tell which server to ask: {0}. Or give the server with --admin URL")]
+    Faulty(String),
     #[error("this command speaks to one server: give one of {0} with --admin")]
     Several(String),
     #[error(
@@ -64,7 +66,9 @@ pub(super) enum ClientError {
     AnyPort(PathBuf),
     #[error(
         "no steerd answers at {url} ({origin}): {error}. Start steerd with `listen` set under [admin], or give \
-         another server with --admin URL; `steerd demo` prints its URL, by default http://{DEMO_ADMIN}"
+         another server with --admin URL; `steerd demo` prints its URL, by default http://{DEMO_ADMIN}. If `listen` \
+         was changed, a running server keeps the old address until it is restarted: give that one with --admin, or \
+         reload with SIGHUP (systemctl reload steerd, or kill -HUP)"
     )]
     Unreachable { url: AdminUrl, origin: String, error: io::Error },
     #[error("{url} did not answer like steerd: {reason}")]
@@ -80,8 +84,8 @@ pub(super) enum ClientError {
     )]
     Elsewhere { url: AdminUrl, address: SocketAddr },
     /// Problem details (RFC 9457).
-    #[error("{}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
-    Refused { status: StatusCode, problem: Value },
+    #[error("{}{remedy}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
+    Refused { status: StatusCode, problem: Value, remedy: String },
 }
 
 /// A server for requests.
@@ -91,6 +95,8 @@ pub(super) struct AdminClient {
     /// Where the address comes from, for errors.
     pub(super) origin: String,
     pub(super) token: Option<BearerToken>,
+    /// Why the token of the configuration was not read.
+    pub(super) unread: Option<String>,
     /// The address on which it listens, if a tunnel leads to it.
     pub(super) forwarded_to: Option<SocketAddr>,
     /// The configuration that the server is expected to run; `None` for any.
@@ -135,7 +141,7 @@ impl AdminClient {
         }
         let problem =
             serde_json::from_slice(&body).map_err(|_| self.odd(format!("{status} without JSON")))?;
-        Err(ClientError::Refused { status, problem })
+        Err(self.refused(status, problem))
     }
 
     async fn connect(&self) -> Result<TcpStream, ClientError> {
@@ -174,7 +180,7 @@ impl AdminClient {
         }
         let (status, value) = self.send(&mut sender, request, body.map(Value::to_string)).await?;
         connection.abort();
-        if status.is_success() { Ok(value) } else { Err(ClientError::Refused { status, problem: value }) }
+        if status.is_success() { Ok(value) } else { Err(self.refused(status, value)) }
     }
 
     /// Whether the server uses a token and proves that it knows it. Another program may listen at its address.
@@ -241,6 +247,19 @@ impl AdminClient {
         Ok((status, read.to_bytes()))
     }
 
+    fn refused(&self, status: StatusCode, problem: Value) -> ClientError {
+        let remedy = match (&self.unread, &self.token) {
+            _ if status != StatusCode::UNAUTHORIZED => String::new(),
+            (Some(reason), _) => format!("; no token was sent: {reason}"),
+            (None, None) => "; if token_file was changed or removed, a running server keeps the old token until a \
+                             reload: give that one with --token-file, or reload with SIGHUP (systemctl reload steerd, \
+                             or kill -HUP)"
+                .to_owned(),
+            (None, Some(_)) => String::new(),
+        };
+        ClientError::Refused { status, problem, remedy }
+    }
+
     fn odd(&self, reason: String) -> ClientError {
         ClientError::Odd { url: self.url.clone(), reason }
     }
@@ -262,6 +281,25 @@ pub(super) fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_for_want_of_a_token_says_why_none_was_sent() {
+        let mut client = AdminClient {
+            url: "http://192.0.2.1:1".parse().unwrap(),
+            origin: String::new(),
+            token: None,
+            unread: Some("the token file t: Permission denied".to_owned()),
+            forwarded_to: None,
+            file: None,
+        };
+        let problem = serde_json::json!({ "detail": "this needs the token" });
+        let told = client.refused(StatusCode::UNAUTHORIZED, problem.clone()).to_string();
+        assert_eq!(told, "this needs the token; no token was sent: the token file t: Permission denied");
+        assert_eq!(client.refused(StatusCode::CONFLICT, problem.clone()).to_string(), "this needs the token");
+        client.unread = None;
+        let told = client.refused(StatusCode::UNAUTHORIZED, problem).to_string();
+        assert!(told.contains("keeps the old token until a reload"), "{told}");
+    }
 
     #[test]
     fn any_name_is_one_part_of_a_path() {

@@ -63,7 +63,7 @@ struct ServerEvent {
 }
 
 pub(super) fn run(arguments: &EventsArguments) -> ExitCode {
-    let clients = match arguments.servers.clients() {
+    let clients = match arguments.servers.readable() {
         Ok(clients) => clients,
         Err(error) => {
             complain(&format!("error: {error}"));

@@ -85,10 +85,11 @@ async fn health(asked: &HealthCheck) -> Result<String, String> {
     let place = if complete { Ok(AdminPlace::default()) } else { AdminPlace::of(&path) };
     let place = place.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let url = asked.admin.clone().or_else(|| place.listen.map(AdminUrl::from)).ok_or_else(|| {
-        format!("{} sets no `listen` under [admin]; give the server with --admin URL", path.display())
+        let missing = || format!("{} sets no `listen` under [admin]", path.display());
+        format!("{}; give the server with --admin URL", AdminPlace::fault(&path).unwrap_or_else(missing))
     })?;
     let origin = if asked.admin.is_some() { "--admin".into() } else { format!("from {}", path.display()) };
-    let admin = AdminClient { url, origin, token: None, forwarded_to: None, file: None };
+    let admin = AdminClient { url, origin, token: None, unread: None, forwarded_to: None, file: None };
     admin.is_ready().await.map_err(|error| error.to_string())?;
     let Some(name) = &asked.name else { return Ok("ready".to_owned()) };
     let configured = || place.dns.first().copied().unwrap_or((Ipv4Addr::UNSPECIFIED, DNS).into());

@@ -247,7 +247,7 @@ pub(super) fn run(servers: &ServerArguments, request: &Request<'_>, force: bool,
 /// The consequences because of which a request was refused.
 fn consequences(reply: &ServerReply) -> Option<&[Value]> {
     match reply {
-        Err(ClientError::Refused { status: StatusCode::CONFLICT, problem }) => {
+        Err(ClientError::Refused { status: StatusCode::CONFLICT, problem, .. }) => {
             problem["consequences"].as_array().map(Vec::as_slice)
         }
         _ => None,

@@ -32,7 +32,7 @@ pub(super) enum Purpose {
     Reload,
     /// Succeeds if a reload would.
     DryRun,
-    /// Succeeds if a reload would change nothing.
+    /// Succeeds if neither a reload nor a restart would change anything.
     Diff,
 }
 
@@ -93,13 +93,19 @@ fn report_as_text(report: &Value, purpose: Purpose) -> String {
     let restart: Vec<String> =
         list(report, "restart_needed").iter().flat_map(|changed| changed_as_text("", changed)).collect();
     let generation = &report["generation"];
+    let only_a_restart = purpose != Purpose::Reload && lines.is_empty() && !restart.is_empty();
     let mut told = match (lines.as_slice(), purpose) {
         ([], Purpose::Reload) => format!("reloaded: nothing has changed (generation {generation})"),
         (lines, Purpose::Reload) => format!("reloaded (generation {generation}):\n{}", lines.join("\n")),
+        ([], _) if only_a_restart => {
+            format!("a reload would change nothing (generation {generation}), but a restart would:")
+        }
         ([], _) => format!("a reload would change nothing (generation {generation})"),
         (lines, _) => format!("a reload would change (generation {generation}):\n{}", lines.join("\n")),
     };
-    if !restart.is_empty() {
+    if only_a_restart {
+        let _ = write!(told, "\n{}", restart.join("\n"));
+    } else if !restart.is_empty() {
         let needs = if purpose == Purpose::Reload { "needs" } else { "would need" };
         let _ = write!(told, "\n{needs} a restart:\n{}", restart.join("\n"));
     }
@@ -179,6 +185,11 @@ warning: odd
         assert_eq!(
             report_as_text(&json!({ "generation": 7 }), Purpose::Diff),
             "a reload would change nothing (generation 7)"
+        );
+        let report = json!({ "generation": 7, "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }] });
+        assert_eq!(
+            report_as_text(&report, Purpose::Diff),
+            "a reload would change nothing (generation 7), but a restart would:\n  server.workers: 0 -> 3"
         );
         let report = json!({
             "generation": 7, "pools": { "added": ["new"] },

@@ -8,8 +8,15 @@ use clap::Args;
 
 use crate::cli::client::{AdminClient, ClientError};
 use crate::cli::{ConfigFile, complain};
-use crate::config::{AdminPlace, AdminUrl, BearerToken};
+use crate::config::{AdminPlace, AdminUrl, BearerToken, protection};
 use crate::file;
+
+/// For which requests a server is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerUse {
+    Read,
+    Change,
+}
 
 /// Selects the servers.
 #[derive(Debug, Args)]
@@ -35,15 +42,24 @@ impl ServerArguments {
     /// # Errors
     /// If the token cannot be read, or neither the arguments nor the configuration have an address.
     pub(super) fn clients(&self) -> Result<Vec<AdminClient>, ClientError> {
-        self.find(true)
+        self.find(true, ServerUse::Change)
     }
 
-    /// Finds the only server.
+    /// Finds all servers, at least one, to read from them. The token of the configuration may be unreadable: reading may
+    /// need none.
     ///
     /// # Errors
-    /// Like [`Self::clients`], or if there are several.
+    /// Like [`Self::clients`].
+    pub(super) fn readable(&self) -> Result<Vec<AdminClient>, ClientError> {
+        self.find(true, ServerUse::Read)
+    }
+
+    /// Finds the only server, to read from it.
+    ///
+    /// # Errors
+    /// Like [`Self::readable`], or if there are several.
     pub(super) fn client(&self) -> Result<AdminClient, ClientError> {
-        only(self.clients()?)
+        only(self.readable()?)
     }
 
     /// Finds the server of the configuration file, or the one of `--admin`; `[client]` does not count.
@@ -51,10 +67,10 @@ impl ServerArguments {
     /// # Errors
     /// Like [`Self::client`].
     pub(super) fn own(&self) -> Result<AdminClient, ClientError> {
-        only(self.find(false)?)
+        only(self.find(false, ServerUse::Change)?)
     }
 
-    fn find(&self, by_client: bool) -> Result<Vec<AdminClient>, ClientError> {
+    fn find(&self, by_client: bool, purpose: ServerUse) -> Result<Vec<AdminClient>, ClientError> {
         let path = &self.config.path();
         let place = match AdminPlace::of(path) {
             Ok(place) => place,
@@ -71,7 +87,10 @@ impl ServerArguments {
             // There is no default address, so that a command never acts on the wrong server by mistake.
             (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
             (None, Some(address)) => Ok(address),
-            (None, None) => return Err(ClientError::NoAdmin(path.clone())),
+            (None, None) => {
+                let hidden = AdminPlace::fault(path).map(ClientError::Faulty);
+                return Err(hidden.unwrap_or_else(|| ClientError::NoAdmin(path.clone())));
+            }
         };
         // A server on another machine must not receive the token of this one.
         let configured = match &own {
@@ -79,7 +98,12 @@ impl ServerArguments {
             Err(_) if of_client_counts => place.client.token_file.as_ref(),
             Err(_) => None,
         };
-        let token = self.token_file.as_ref().or(configured).map(|file| read_token(file)).transpose()?;
+        let (token, unread) = match self.token_file.as_ref().or(configured).map(|file| read_token(file)) {
+            Some(Err(error)) if purpose == ServerUse::Read && self.token_file.is_none() => {
+                (None, Some(error.to_string()))
+            }
+            read => (read.transpose()?, None),
+        };
         // With other servers, only the argument counts: the environment is for the server on this machine.
         let (urls, origin, file) = match own {
             Ok(address) => {
@@ -98,6 +122,7 @@ impl ServerArguments {
             url,
             origin: origin.clone(),
             token: token.clone(),
+            unread: unread.clone(),
             forwarded_to,
             file: file.clone().map(real),
         };
@@ -110,7 +135,7 @@ pub(super) fn server_of_file(path: &Path) -> Option<AdminClient> {
     let config = ConfigFile { argument: Some(path.to_owned()) };
     let server = ServerArguments { admin: Vec::new(), token_file: None, forwarded_to: Vec::new(), config };
     AdminPlace::of(path).ok()?.listen?;
-    server.own().ok()
+    server.find(false, ServerUse::Read).and_then(only).ok()
 }
 
 /// Asks all servers at the same time; the replies are in their order. One that does not answer delays no other.
@@ -153,10 +178,11 @@ fn read_token(path: &Path) -> Result<BearerToken, ClientError> {
     let content = file::read(path, file::SECRET).map_err(|error| fault(error.to_string()))?;
     let token = content.text().map_err(|error| fault(error.to_string()))?;
     if let Some(mode) = content.exposed() {
+        let protection = protection(&content, path);
         let path = path.display();
         complain(&format!(
             "warning: the token file {path} can be read or changed by other users of this machine \
-             (mode {mode:04o}): chmod 600 {path}"
+             (mode {mode:04o}): {protection}"
         ));
     }
     BearerToken::parse(token).map_err(fault)
@@ -184,7 +210,7 @@ mod tests {
     #[test]
     fn the_server_is_that_of_the_arguments_or_of_the_file() {
         let directory = tempfile::tempdir().unwrap();
-        let at = |admin: &[&str], token| server(directory.path(), admin, token).client();
+        let at = |admin: &[&str], token| server(directory.path(), admin, token).clients().and_then(only);
         assert!(matches!(at(&[], None), Err(ClientError::Unread { .. })), "none is guessed");
         fs::write(directory.path().join("steerd.toml"), "[server]\n").unwrap();
         assert!(matches!(at(&[], None), Err(ClientError::NoAdmin(_))), "none is guessed");
@@ -192,6 +218,12 @@ mod tests {
         let config = "[admin]\nlisten = \"0.0.0.0:9\"\ntoken_file = \"token\"\n";
         fs::write(directory.path().join("steerd.toml"), config).unwrap();
         assert!(matches!(at(&[], None), Err(ClientError::Token { .. })), "the token is not there");
+        let reader = server(directory.path(), &[], None).client().unwrap();
+        assert!(
+            reader.token.is_none() && reader.unread.is_some_and(|reason| reason.contains("the token file"))
+        );
+        let named = server(directory.path(), &[], Some("token")).client();
+        assert!(matches!(named, Err(ClientError::Token { .. })), "it was asked for");
         fs::write(directory.path().join("token"), "0123456789abcdef").unwrap();
         let client = at(&[], None).unwrap();
         assert_eq!(client.url.to_string(), "http://127.0.0.1:9");

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::config::binding;
 use crate::config::client::ClientSettings;
-use crate::config::document::{Document, Sections};
+use crate::config::document::{Document, ONLY_SERVERS, Sections};
+use crate::config::fault::ConfigFaults;
 use crate::config::load;
 use crate::config::server::{Listen, listeners, socket_address};
 use crate::config::source::{Findings, SourceFile};
@@ -102,15 +103,37 @@ impl AdminPlace {
         })
     }
 
+    /// The first mistake that may hide the settings, with its place; none if they are only missing.
+    #[must_use]
+    pub fn fault(path: &Path) -> Option<String> {
+        let main = path.to_owned();
+        let read = move |reading: &_| -> Result<(), ConfigFaults> {
+            let findings = Findings::of(Arc::clone(reading));
+            // An error here is that of the file as a whole, which `of` reports.
+            let _ = Self::read(&findings, &main);
+            Err(findings.into_faults())
+        };
+        let faults = load::within(load::LOAD_TIME, path, &Arc::default(), read).err()?;
+        faults.errors().next().map(|fault| format!("{}: {}", fault.location, fault.message))
+    }
+
     fn read(findings: &Findings, path: &Path) -> io::Result<Self> {
         let content = findings.read(path, file::CONFIGURATION)?;
-        let Ok(source) = SourceFile::from_bytes(path, content.bytes, true) else {
-            return Ok(Self::default());
+        let source = match SourceFile::from_bytes(path, content.bytes, true) {
+            Ok(source) => source,
+            Err(fault) => {
+                findings.push(*fault);
+                return Ok(Self::default());
+            }
         };
         let main = Document::parse(&source, findings);
         let included = main.included(findings);
         let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
-        let Sections { server, admin, client, .. } = Sections::collect(&main, &included, findings);
+        let sections = Sections::collect(&main, &included, findings);
+        if sections.name_only_servers() {
+            source.at(findings, None).error(ONLY_SERVERS);
+        }
+        let Sections { server, admin, client, .. } = sections;
         let client = client.and_then(|entry| entry.value.table(entry.at));
         let client = client.map(|mut table| ClientSettings::from_table(&mut table)).unwrap_or_default();
         let dns = server.and_then(|entry| entry.value.table(entry.at));
@@ -156,5 +179,34 @@ mod tests {
             assert_eq!(of(nothing), AdminPlace::default(), "{nothing}");
         }
         assert!(AdminPlace::of(&directory.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_mistake_that_hides_the_place_is_told_with_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("steerd.toml");
+        let fault = |text: &[u8]| {
+            std::fs::write(&path, text).unwrap();
+            AdminPlace::fault(&path)
+        };
+        let place = |place: &str| format!("{}{place}", path.display());
+        for (text, expected) in [
+            (&b"[admin\nlisten = \"127.0.0.1:9\"\n"[..], ":1:"),
+            (b"[server\n[admin]\nlisten =\n", ":1:"),
+            (b"[admin]\nlisten = \"127.0.0.1\"\n", ":2:10: "),
+            (b"[admin]\nlisten = \"\xff\"\n", ":2:11: "),
+            (b"[client]\nadmin = [\"http://192.0.2.1:1\"]\n", ": this file names only servers ([client])"),
+        ] {
+            let told = fault(text).unwrap();
+            assert!(told.starts_with(&place(expected)), "{told}");
+        }
+        for sound in [
+            "",
+            "[server]\n",
+            "[admin]\n",
+            "[client]\nadmin = [\"http://192.0.2.1:1\"]\n[zones.\"a.test\"]\nfile = \"z\"\n",
+        ] {
+            assert_eq!(fault(sound.as_bytes()), None, "{sound}");
+        }
     }
 }

@@ -19,6 +19,10 @@ const MATCHING: MatchOptions =
 /// The most files that one pattern may match.
 const MAX_MATCHES: usize = 10_000;
 
+/// The fault of a configuration that only a client can use.
+pub(super) const ONLY_SERVERS: &str =
+    "this file names only servers ([client]); give the configuration of an instance with -c FILE";
+
 /// A file and its parsed content.
 #[derive(Debug)]
 pub(super) struct Document<'s> {
@@ -135,6 +139,16 @@ fn matching(pattern: TomlValue<'_>, findings: &Findings) -> Vec<PathBuf> {
 impl<'s> Sections<'s> {
     /// Collects the sections of the main file and of the included files. Reports a section that is repeated although it
     /// may occur only once.
+    /// Whether the file is for a client: it has `[client]`, and no server could run with it.
+    pub(super) fn name_only_servers(&self) -> bool {
+        self.client.is_some()
+            && self.server.is_none()
+            && self.admin.is_none()
+            && self.zones.is_empty()
+            && self.pools.is_empty()
+            && self.services.is_empty()
+    }
+
     pub(super) fn collect(
         main: &'s Document<'s>,
         included: &'s [Document<'s>],

@@ -10,6 +10,7 @@
 //! continues, so one run finds all faults. A part with a fault leads to no further faults: one mistake gives one
 //! message. The effects of settings are not here.
 
+mod account;
 mod address;
 mod admin;
 mod advice;
@@ -47,7 +48,7 @@ use std::sync::Arc;
 use crate::alerts::AllAlerts;
 use crate::config::alerts::KnownNames;
 use crate::config::check::CheckKeys;
-use crate::config::document::{Document, Sections, unique};
+use crate::config::document::{Document, ONLY_SERVERS, Sections, unique};
 use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::config::pool::{PoolKeys, ReadPool};
 use crate::config::server::ReadServer;
@@ -59,6 +60,7 @@ use crate::listener::{Limits, Steering};
 use crate::pool::PoolId;
 use crate::served::Served;
 
+pub(crate) use account::protection;
 pub use admin::{Access, AdminPlace, AdminSettings};
 pub(crate) use check::{DEFAULT_INTERVAL, built_in_timing};
 pub use client::{AdminUrl, ClientSettings};
@@ -190,7 +192,9 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
     }
     let sections = Sections::collect(&main, &included, findings);
     // A reload may read a file while it is being written, and find it empty.
-    if sections.zones.is_empty() {
+    if sections.name_only_servers() {
+        source.at(findings, None).error(ONLY_SERVERS);
+    } else if sections.zones.is_empty() {
         source.at(findings, None).error("no [zones] are configured: there is no name to answer for");
     }
     Some(build(&sections, source.at(findings, None), findings))

@@ -14,6 +14,7 @@ use jiff::fmt::friendly::SpanParser;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::account::protection;
 use crate::config::source::At;
 use crate::config::{address, misplaced};
 use crate::duration::Shown;
@@ -366,7 +367,7 @@ impl<'s> TomlValue<'s> {
                     self.subject(),
                     quoted(&path.to_string_lossy())
                 ),
-                format!("chmod 600 {}", path.display()),
+                protection(&content, &path),
             );
         }
         Some((path, content))

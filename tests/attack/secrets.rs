@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{STEERD, Steerd, TOKEN, wait_for};
 
+const NOBODY: u32 = 65534;
 const ZONE: &str =
     "$TTL 300\n@ SOA ns1 host 1 3600 900 604800 2\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
@@ -98,12 +99,29 @@ fn a_token_or_key_that_others_can_read_is_told() {
     for mode in [0o644, 0o640, 0o602] {
         let said = check(mode);
         for (name, secret) in secrets {
-            let advice = format!("chmod 600 {}", at(name).display());
-            assert!(said.contains(&advice) && said.contains(&format!("mode {mode:04o}")), "{name}: {said}");
+            // With a user `steerd`, the advice for a file of root is to give it to the group of that user.
+            let mode_600 = format!("chmod 600 {}", at(name).display());
+            let for_service = format!("chgrp steerd {0} && chmod 640 {0}", at(name).display());
+            assert!(
+                (said.contains(&mode_600) || said.contains(&for_service))
+                    && said.contains(&format!("mode {mode:04o}")),
+                "{name}: {said}"
+            );
             assert!(!said.contains(secret), "{said}");
         }
     }
     assert!(!check(0o600).contains("warning"));
+    if fs::metadata(at("token")).unwrap().uid() == 0 {
+        let said = check(0o644);
+        assert!(
+            said.contains(&format!("{} && chmod 640", at("token").display())),
+            "the service reads it: {said}"
+        );
+        for (name, _) in secrets {
+            chown(at(name), None, Some(NOBODY)).unwrap();
+        }
+        assert!(!check(0o640).contains("warning"), "only its group reads it");
+    }
 }
 
 /// A listener that is not steerd. It answers every request with `reply`, or relays it to the server

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use crate::client::query;
 use crate::harness::{Process, STEERD, Server, ZONE, dig, free_port, http, http_get, wait_for};
-use crate::support::address_in;
 use crate::support::traffic::Ledger;
+use crate::support::{Steerd, TOKEN, address_in};
 
 fn steerd(arguments: &[&str]) -> Output {
     Command::new(STEERD).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -159,6 +159,9 @@ fn each_misuse_says_the_next_step() {
     let (path, plain, missing) = (file("steerd.toml"), file("plain"), file("none.toml"));
     std::fs::write(&path, format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", free_port("127.0.0.1"))).unwrap();
     std::fs::write(&plain, "").unwrap();
+    let (broken, client) = (file("broken"), file("client"));
+    std::fs::write(&broken, "[server\n[admin]\nlisten =\n").unwrap();
+    std::fs::write(&client, "[client]\nadmin = [\"http://192.0.2.1:8053\"]\n").unwrap();
     let named = |path: &str| format!("give a configuration file with -c: -c {path}");
     let first = "give the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example";
     for (arguments, code, expected) in [
@@ -185,6 +188,14 @@ fn each_misuse_says_the_next_step() {
         (&["drain", "web/gw1", "-c", &missing], 1, "none.toml, which has the address of the server"),
         (&["drain", "web/gw1", "-c", &plain], 1, "plain sets no `listen` under [admin]"),
         (&["reload", "-c", &plain], 1, "without it, only SIGHUP reloads"),
+        (&["reload", "-c", &path], 1, "keeps the old address until it is restarted"),
+        // A mistake above or in [admin] hides the address.
+        (&["status", "-c", &broken], 1, "broken:1:8: this is not TOML"),
+        (&["drain", "web/gw1", "-c", &broken], 1, "Or give the server with --admin URL"),
+        (&["healthcheck", "-c", &broken], 1, "broken:1:8: this is not TOML"),
+        (&["diff", "-c", &client], 1, "client: this file names only servers ([client])"),
+        (&["check", "-c", &client], 1, "give the configuration of an instance with -c FILE"),
+        (&["plan", "www.lb.example.test", "-c", &client], 1, "this file names only servers ([client])"),
     ] {
         let output = steerd(arguments);
         let told = text(&output.stderr);
@@ -208,6 +219,35 @@ fn each_misuse_says_the_next_step() {
         let told = text(&output.stderr);
         assert!(output.status.code() == Some(1) && told.contains(expected), "{backend}: {told}");
     }
+}
+
+#[test]
+fn reading_goes_on_without_a_token_and_changing_says_how_to_give_it() {
+    const REST: &str = "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.web]\nbackends = [{ name = \"gw1\", address = \"192.0.2.1\" }]\nchecks = []\n\
+                        [services.\"www.lb.example.test\"]\npools = [\"web\"]\n";
+    let server = Steerd::start(REST, &[("zone", ZONE), ("token", TOKEN)]);
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("steerd.toml");
+    let config = |more: &str| {
+        std::fs::write(&path, format!("[admin]\nlisten = \"{}\"\n{more}", server.admin)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let unreadable = config("token_file = \"none\"\n");
+    for arguments in [&["status"][..], &["events"], &["explain", "www.lb.example.test"]]
+        .map(|words| [words, &["-c", &unreadable]].concat())
+    {
+        let output = steerd(&arguments);
+        let told = text(&output.stderr);
+        assert!(output.status.success() && told.is_empty(), "{arguments:?}: {told}");
+    }
+    let told = text(&steerd(&["drain", "web/gw1", "-c", &unreadable]).stderr);
+    assert!(told.contains("the token file") && told.contains("No such file"), "{told}");
+
+    // The server still requires a token that the file no longer names.
+    server.configure(REST, "token_file = \"token\"");
+    assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
+    let told = text(&steerd(&["reload", "-c", &config("")]).stderr);
+    assert!(told.contains("keeps the old token until a reload") && told.contains("--token-file"), "{told}");
 }
 
 /// The warnings of `check` for a configuration that listens on this port, run by a user without

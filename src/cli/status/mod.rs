@@ -52,7 +52,7 @@ struct ServerReport {
 }
 
 pub(super) fn run(arguments: &StatusArguments) -> ExitCode {
-    let clients = match arguments.servers.clients() {
+    let clients = match arguments.servers.readable() {
         Ok(clients) => clients,
         Err(error) => {
             complain(&format!("error: {error}"));

@@ -515,6 +515,8 @@ fn an_empty_file_is_no_configuration() {
     let expected = "steerd.toml:0:0 no [zones] are configured: there is no name to answer for";
     assert_eq!(errors(&load_files("", &[])), [expected]);
     assert_eq!(errors(&load_files("[server]\n", &[])), [expected]);
+    let only = "steerd.toml:0:0 this file names only servers ([client]); give the configuration of an instance with -c FILE";
+    assert_eq!(errors(&load_files("[client]\nadmin = [\"http://192.0.2.1:8053\"]\n", &[])), [only]);
 }
 
 #[test]
