@@ -39,7 +39,7 @@ pub const ALERTMANAGER_REPEAT: Duration = Duration::from_secs(60);
 /// After this time without a repetition, Alertmanager takes a condition as ended.
 const ALERTMANAGER_END: Duration = Duration::from_secs(4 * 60);
 
-/// Who sends messages.
+/// The server that sends messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertSender {
     /// The name of this server.
@@ -53,7 +53,7 @@ pub struct AlertSender {
 pub struct Heading<'a> {
     /// The name of the alert.
     pub alert: &'a str,
-    /// Who sends it.
+    /// Its sender.
     pub sender: &'a AlertSender,
     /// When it is made.
     pub now: Moment,
@@ -61,11 +61,10 @@ pub struct Heading<'a> {
     pub wall: SystemTime,
 }
 
-/// How serious a condition is.
+/// How serious a condition is: the words of `examples/monitoring`, which PagerDuty has too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ConditionSeverity {
     Critical,
-    Error,
     Warning,
     Info,
 }
@@ -74,17 +73,14 @@ impl ConditionSeverity {
     fn of(condition: &Condition) -> Self {
         match condition.key.kind {
             EventKind::Service => Self::Critical,
-            EventKind::Reload => Self::Error,
             EventKind::Server => Self::Info,
             _ => Self::Warning,
         }
     }
 
-    /// The word that PagerDuty has for it.
     fn as_str(self) -> &'static str {
         match self {
             Self::Critical => "critical",
-            Self::Error => "error",
             Self::Warning => "warning",
             Self::Info => "info",
         }
@@ -186,7 +182,7 @@ impl Heading<'_> {
     }
 
     fn condition(&self, part: &MessagePart) -> Value {
-        let Condition { key, summary, reason, consequence } = &*part.condition;
+        let Condition { key, summary, reason, consequence, .. } = &*part.condition;
         json!({
             "state": if part.ended.is_some() { "resolved" } else { "firing" },
             "new": part.is_new,
@@ -270,22 +266,23 @@ fn slack(told: &Told<'_>, heading: &Heading<'_>) -> Value {
 }
 
 /// The name of a condition's alert: that of the rule for the same condition in `examples/monitoring`.
-fn alert_name(kind: EventKind) -> &'static str {
-    match kind {
+fn alert_name(condition: &Condition) -> &'static str {
+    match condition.key.kind {
         EventKind::Pool => "SteerdPoolUnusable",
         EventKind::Tier => "SteerdLaterTier",
         EventKind::Suspicion => "SteerdSelfSuspected",
         EventKind::Reload => "SteerdReloadRefused",
         EventKind::Certificate => "SteerdCertificateExpires",
         EventKind::Server => "SteerdTest",
+        _ if condition.fails_open => "SteerdFailOpen",
         _ => "SteerdServiceDown",
     }
 }
 
 fn alertmanager(part: &MessagePart, heading: &Heading<'_>) -> Value {
-    let Condition { key, summary, reason, consequence } = &*part.condition;
+    let Condition { key, summary, reason, consequence, .. } = &*part.condition;
     let mut labels = Map::new();
-    labels.insert("alertname".into(), alert_name(key.kind).into());
+    labels.insert("alertname".into(), alert_name(&part.condition).into());
     labels.insert("severity".into(), ConditionSeverity::of(&part.condition).as_str().into());
     labels.insert("server".into(), heading.sender.server.clone().into());
     if !key.name.is_empty() {
@@ -355,6 +352,7 @@ pub fn test_message(alert: &str, now: Moment) -> AlertMessage {
         summary: format!("TEST of the alert {alert}: nothing is wrong"),
         reason: "an operator has run `steerd alerts test`".into(),
         consequence: "nothing has to be done".into(),
+        fails_open: false,
     };
     let part = MessagePart { condition: condition.into(), since: now, ended: None, is_new: true };
     AlertMessage { firing: vec![part], resolved: Vec::new() }

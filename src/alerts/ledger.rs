@@ -1,4 +1,4 @@
-//! What a receiver has been told, and what it must be told next. Pure: the present conditions and the time in, messages
+//! Records which conditions a receiver has been told of, and decides on its next message. Pure: the present conditions and the time in, messages
 //! out.
 //!
 //! ```text
@@ -25,7 +25,7 @@ use crate::health::Moment;
 
 /// The pause after the first failure; each further one doubles it.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause of that kind.
+/// The longest pause of that kind, unless `repeat` is shorter: Alertmanager ends what it does not hear of.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The longest pause for which a receiver may ask.
 pub const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ pub const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(3600);
 /// The present conditions, by their keys.
 pub type PresentConditions = BTreeMap<ConditionKey, Arc<Condition>>;
 
-/// What a receiver has been told, and what it must be told next.
+/// The conditions that a receiver has been told of, or must be told of.
 #[derive(Debug)]
 pub struct Ledger {
     timing: AlertTiming,
@@ -55,6 +55,8 @@ struct LedgerRecord {
     ended: Option<Moment>,
     /// When the receiver was last told that it is present; none if it does not believe so.
     told: Option<Moment>,
+    /// Whether its end was sent since it was last told. If that failed, the receiver may believe either.
+    end_was_sent: bool,
 }
 
 /// A message to a receiver.
@@ -107,10 +109,17 @@ impl Ledger {
     pub fn see(&mut self, now: Moment, present: &PresentConditions) {
         let AlertTiming { delay, resolve, .. } = self.timing;
         for (key, condition) in present {
-            let new =
-                || LedgerRecord { condition: Arc::clone(condition), since: now, ended: None, told: None };
+            let new = || LedgerRecord {
+                condition: Arc::clone(condition),
+                since: now,
+                ended: None,
+                told: None,
+                end_was_sent: false,
+            };
             let record = self.records.entry(key.clone()).or_insert_with(new);
-            record.ended = None;
+            if record.ended.take().is_some() && record.end_was_sent {
+                (record.told, record.since) = (None, now);
+            }
             record.condition = Arc::clone(condition);
         }
         self.records.retain(|key, record| {
@@ -118,7 +127,8 @@ impl Ledger {
                 return true;
             }
             record.ended = Some(now);
-            let is_due = record.told.is_some() || now >= record.since.saturating_add(delay);
+            let is_due =
+                record.told.is_some() || record.end_was_sent || now >= record.since.saturating_add(delay);
             is_due && resolve
         });
     }
@@ -130,11 +140,12 @@ impl Ledger {
             return None;
         }
         let mut message = AlertMessage { firing: Vec::new(), resolved: Vec::new() };
-        for record in self.records.values() {
-            let LedgerRecord { condition, since, ended, told } = record;
+        for record in self.records.values_mut() {
+            let LedgerRecord { condition, since, ended, told, end_was_sent } = record;
             let (condition, is_new) = (Arc::clone(condition), told.is_none());
             let part = MessagePart { condition, since: *since, ended: *ended, is_new };
             if ended.is_some() {
+                *end_was_sent = true;
                 message.resolved.push(part);
             } else if told.is_some() || now >= since.saturating_add(self.timing.delay) {
                 message.firing.push(part);
@@ -164,15 +175,17 @@ impl Ledger {
         (self.sending, self.failures, self.not_before) = (false, 0, Moment::ZERO);
         for part in &message.firing {
             if let Some(record) = self.records.get_mut(&part.condition.key) {
-                record.told = Some(now);
+                (record.told, record.end_was_sent) = (Some(now), false);
             }
         }
         for part in &message.resolved {
             let key = &part.condition.key;
-            match self.records.get_mut(key) {
-                // It has come back meanwhile: the receiver is told again.
-                Some(record) if record.ended.is_none() => (record.told, record.since) = (None, now),
-                _ => drop(self.records.remove(key)),
+            let Some(record) = self.records.get_mut(key) else { continue };
+            // It may have come back meanwhile: the receiver is told again, unless that has ended within the delay.
+            record.end_was_sent = false;
+            let old = record.since.saturating_add(self.timing.delay);
+            if record.ended.is_some_and(|ended| part.ended == Some(ended) || ended < old) {
+                self.records.remove(key);
             }
         }
     }
@@ -181,11 +194,17 @@ impl Ledger {
     /// spreads the attempts of many servers.
     pub fn failed(&mut self, now: Moment, requested: Option<Duration>, chance: f64) {
         self.sending = false;
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        let longest = self.timing.repeat.map_or(LONGEST_PAUSE, |repeat| repeat.min(LONGEST_PAUSE));
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         let pause = doubled.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0);
         let requested = requested.unwrap_or_default().min(LONGEST_REQUESTED_PAUSE);
         self.not_before = now.saturating_add(pause.max(requested));
+    }
+
+    /// The next attempt need not wait, because the settings have changed.
+    pub fn retry(&mut self) {
+        (self.failures, self.not_before) = (0, Moment::ZERO);
     }
 
     /// How many conditions the receiver must still be told of: that they are present, or that they have ended.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::alerts::body::{AlertSender, Heading, bodies};
 use crate::alerts::ledger::{AlertMessage, Ledger, PresentConditions};
 use crate::alerts::send::{NotDelivered, send};
-use crate::alerts::settings::{AlertSettings, Destination, Secret};
+use crate::alerts::settings::{AlertSettings, AlertTemplate, Destination, Secret};
 use crate::alerts::watch::Present;
 use crate::events::{Events, tell};
 use crate::metrics::AlertSeries;
@@ -65,6 +65,8 @@ impl Receiver {
                     let wanted = Arc::clone(&self.settings.borrow_and_update());
                     if is_other(&settings, &wanted) {
                         (ledger, sending, failing) = (Ledger::new(wanted.timing), None, None);
+                    } else if settings.destination != wanted.destination {
+                        ledger.retry();
                     }
                     settings = wanted;
                     ledger.set_timing(settings.timing);
@@ -154,7 +156,11 @@ fn is_other(before: &AlertSettings, now: &AlertSettings) -> bool {
         Destination::Web(webhook) => (Some(webhook.url.clone()), None),
         Destination::Program { path, arguments, .. } => (None, Some((path.clone(), arguments.clone()))),
     };
-    place(before) != place(now) || before.template != now.template
+    // The integration key of PagerDuty selects the receiver; a token only opens it.
+    let key = |settings: &AlertSettings| {
+        key_of(settings).filter(|_| settings.template == AlertTemplate::PagerDuty).map(str::to_owned)
+    };
+    place(before) != place(now) || key(before) != key(now) || before.template != now.template
 }
 
 /// The integration key, for PagerDuty.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::alerts::settings::{AlertSettings, AlertTemplate, Destination, Webhook};
@@ -19,6 +19,10 @@ use crate::probe::supervised;
 
 /// How much of a reply is read, for the reason of a refusal.
 const MOST_READ: usize = 4 * 1024;
+/// A shorter part of a URL is no secret, and blanking it would spoil the words of the receiver.
+const SHORTEST_SECRET_PART: usize = 4;
+/// Replaces a secret in the words of a receiver.
+const BLANK: &[u8] = b"[..]";
 
 /// Why a message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +83,7 @@ async fn request(webhook: &Webhook, bearer: bool, body: String) -> Result<String
     }
     let retry_after = retry_after(response.headers(), SystemTime::now());
     let hint = if status.is_redirection() { "; redirects are not followed" } else { "" };
-    let said = beginning(response).await;
+    let said = without_secrets(webhook, beginning(response).await);
     let said = if said.is_empty() { String::new() } else { format!(": {}", excerpt(&said)) };
     let retry_after = retry_after
         .filter(|_| matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE));
@@ -140,6 +144,35 @@ async fn beginning(mut response: Response) -> Vec<u8> {
     read
 }
 
+/// The words of a receiver without the secrets of its request: it may repeat its URL, or the token.
+fn without_secrets(webhook: &Webhook, said: Vec<u8>) -> Vec<u8> {
+    let mut secrets: Vec<String> = webhook.token.iter().map(|token| token.reveal().to_owned()).collect();
+    if let Ok(url) = Url::parse(webhook.url.reveal()) {
+        let parts = url.path().split('/').chain(url.query()).map(str::to_owned);
+        let parts = parts.chain(url.query_pairs().map(|(_, value)| value.into_owned()));
+        secrets.extend(parts.filter(|part| part.len() >= SHORTEST_SECRET_PART));
+        secrets.push(url.path().to_owned());
+    }
+    secrets.retain(|secret| !matches!(secret.as_str(), "" | "/"));
+    // A secret may contain another one.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.iter().fold(said, |said, secret| blanked(&said, secret.as_bytes()))
+}
+
+fn blanked(text: &[u8], secret: &[u8]) -> Vec<u8> {
+    let (mut shown, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, others)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(secret) {
+            shown.extend_from_slice(BLANK);
+            rest = after;
+        } else {
+            shown.push(*first);
+            rest = others;
+        }
+    }
+    shown
+}
+
 /// The pause in `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -153,6 +186,28 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::settings::Secret;
+
+    #[test]
+    fn a_receiver_that_repeats_secrets_is_quoted_without_them() {
+        let webhook = Webhook {
+            url: Secret::new("https://chat.example/in/h00k-s3cret?key=qu3ry%2Fs3cret"),
+            token: Some(Secret::new("t0ken")),
+            token_header: None,
+            ca_file: None,
+            timeout: Duration::from_secs(1),
+        };
+        for (said, shown) in [
+            ("Cannot POST /in/h00k-s3cret", "Cannot POST [..]"),
+            ("no route \\/in\\/h00k-s3cret", "no route \\/in\\/[..]"),
+            ("no /in/h00k-s3cret?key=qu3ry%2Fs3cret", "no [..]?[..]"),
+            ("invalid token t0ken, or key qu3ry/s3cret", "invalid token [..], or key [..]"),
+            ("invalid payload", "invalid payload"),
+        ] {
+            let without = without_secrets(&webhook, said.as_bytes().to_vec());
+            assert_eq!(String::from_utf8(without).unwrap(), shown, "{said}");
+        }
+    }
 
     #[test]
     fn a_pause_is_seconds_or_a_date() {

@@ -48,7 +48,7 @@ impl Default for AlertTiming {
     }
 }
 
-/// Who receives the messages of an alert.
+/// The receiver of the messages of an alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// A POST request to a URL.

@@ -16,7 +16,7 @@ const PLACEHOLDERS: [(&str, Placeholder); 9] = [
     ("conditions", Placeholder::Conditions),
 ];
 
-/// What a placeholder stands for.
+/// The meaning of a placeholder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placeholder {
     /// `firing`, `resolved` or `test`.

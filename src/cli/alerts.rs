@@ -43,7 +43,7 @@ Exit codes: 0 all receivers took it; 1 one did not, or there is none; 2 usage.")
     },
 }
 
-/// What a receiver said to a test.
+/// The answer of a receiver to a test.
 struct Tested {
     name: String,
     outcome: Result<String, String>,

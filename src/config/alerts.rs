@@ -14,7 +14,7 @@ use crate::alerts::settings::{
     AlertSettings, AlertTemplate, AlertTiming, Destination, Secret, Wanted, WantedNames, Webhook,
 };
 use crate::alerts::template::OwnTemplate;
-use crate::config::check::program;
+use crate::config::check::{authorities, program};
 use crate::config::document::unique;
 use crate::config::value::{Located, TomlTable, TomlValue};
 use crate::events::EventKind;
@@ -56,7 +56,11 @@ pub(super) fn read(entries: &[TomlValue<'_>], known: &KnownNames<'_>) -> AllAler
     let mut first = HashMap::new();
     let mut alerts = Vec::new();
     for entry in entries {
-        let Some(table) = entry.table(entry.at) else { continue };
+        let Some(mut table) = entry.table(entry.at) else { continue };
+        // The line of an inline table has the URL too.
+        if table.at.is_inline_table() {
+            table.at = table.at.concealed();
+        }
         let at = table.at;
         let Some(alert) = read_alert(table, known) else { continue };
         if unique(&mut first, alert.name.clone(), at, || format!("alert `{}`", alert.name)) {
@@ -125,16 +129,17 @@ struct ReceiverKeys<'s> {
 /// The receiver, and the name of an alert that has none.
 fn read_destination(table: &mut TomlTable<'_>, template: &AlertTemplate) -> Option<(Destination, String)> {
     let at = table.at;
-    let url = table.read("url", url);
+    let url = table.read("url", url).map(|url| Located { at: url.at.concealed(), ..url });
     let url_file = table.read("url_file", url_file);
     let exec = table.read("exec", exec);
     let token = table.read("token_file", token);
     let token_header = table.read("token_header", token_header);
-    let ca_file = table.read("ca_file", TomlValue::path);
+    let ca_file = table.read("ca_file", authorities);
     let timeout = table.read("timeout", |value| value.duration(TIMEOUTS));
     let timeout = timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.value);
 
-    let mut named = ["url", "url_file", "exec"].into_iter().filter_map(|key| Some(table.get(key)?.at));
+    let mut named =
+        ["url", "url_file", "exec"].into_iter().filter_map(|key| Some(table.get(key)?.at.concealed()));
     let is_named = match (named.next(), named.next()) {
         (Some(first), Some(second)) => {
             second.error_beside("an alert has one receiver: `url`, `url_file` or `exec`", first, "the other");
@@ -247,12 +252,11 @@ fn token_header(value: TomlValue<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn url(value: TomlValue<'_>) -> Option<Url> {
+fn url(mut value: TomlValue<'_>) -> Option<Url> {
     // The path may contain a secret.
+    value.at = value.at.concealed();
     let text = value.string("a URL such as \"https://chat.example.com/hooks/..\"")?;
-    parse_url(text)
-        .map_err(|reason| value.at.concealed().error(format!("`url` cannot be used: {reason}")))
-        .ok()
+    parse_url(text).map_err(|reason| value.at.error(format!("`url` cannot be used: {reason}"))).ok()
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

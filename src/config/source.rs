@@ -297,6 +297,11 @@ impl<'s> At<'s> {
         Self { concealed: true, ..self }
     }
 
+    /// Whether it begins with a brace, as an inline table does.
+    pub(super) fn is_inline_table(self) -> bool {
+        self.source.text.get(self.start..).is_some_and(|text| text.starts_with('{'))
+    }
+
     /// The offset at which it begins in the file.
     pub(super) fn start(self) -> usize {
         self.start
@@ -331,6 +336,11 @@ impl<'s> At<'s> {
         self.report(Severity::Warning, message.into(), hint.into(), None);
     }
 
+    fn location(self) -> Location {
+        let location = self.source.location(self.start..self.end);
+        if self.concealed { location.without_text() } else { location }
+    }
+
     fn report(
         self,
         severity: Severity,
@@ -344,13 +354,12 @@ impl<'s> At<'s> {
         } else {
             (without_quoted(&message).into_owned(), None)
         };
-        let location = self.source.location(self.start..self.end);
         self.findings.push(ConfigFault {
             severity,
             message,
-            location: if self.concealed { location.without_text() } else { location },
+            location: self.location(),
             hint,
-            related: related.map(|(at, label)| (at.source.location(at.start..at.end), label.to_owned())),
+            related: related.map(|(at, label)| (at.location(), label.to_owned())),
         });
     }
 }

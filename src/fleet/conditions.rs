@@ -55,8 +55,10 @@ pub struct Condition {
     pub summary: String,
     /// Why.
     pub reason: String,
-    /// What follows for clients or operators.
+    /// The effect on clients or operators.
     pub consequence: String,
+    /// Whether it is that of a service that fails open.
+    pub fails_open: bool,
 }
 
 /// A request for the conditions that a table does not show.
@@ -95,6 +97,7 @@ impl Condition {
             summary: "the configuration was refused".into(),
             reason: reason.into(),
             consequence: "the earlier configuration stays in force until a reload succeeds".into(),
+            fails_open: false,
         }
     }
 }
@@ -154,6 +157,7 @@ fn of_pool(table: &Table, id: PoolId, overridden: &OverriddenPools) -> Option<Co
         summary: format!("pool {} is not usable{only}", view.name),
         reason: reasons.join(", and "),
         consequence: for_services(table, id),
+        fails_open: false,
     })
 }
 
@@ -207,7 +211,8 @@ fn of_down(table: &Table, route: RouteView<'_>, overridden: &OverriddenPools) ->
     }
     let now = (&answering, table);
     let is_open = |family: &Family| matches!(table.decision(route, *family), Decision::FailOpen { .. });
-    let is = if down.iter().all(is_open) { "fails open" } else { "is down" };
+    let fails_open = down.iter().all(is_open);
+    let is = if fails_open { "fails open" } else { "is down" };
     let answers_else = answering.tier().iter().any(Option::is_some);
     let only = if answers_else { format!(" in {}", in_words(&down)) } else { String::new() };
     Some(Condition {
@@ -215,6 +220,7 @@ fn of_down(table: &Table, route: RouteView<'_>, overridden: &OverriddenPools) ->
         summary: format!("{} {is}{only}", name_of(route)),
         reason: "no tier is usable".into(),
         consequence: format!("it {}", RouteChange { route, before: now, now }.instead(&down)),
+        fails_open,
     })
 }
 
@@ -252,6 +258,7 @@ fn of_later_tier(table: &Table, route: RouteView<'_>, overridden: &OverriddenPoo
         summary: format!("{} is answered by a later tier", name_of(route)),
         reason,
         consequence: format!("its clients get {tiers}, not {}; {}", view.name, change.left(&later)),
+        fails_open: false,
     })
 }
 
@@ -287,6 +294,7 @@ impl Fleet {
                 summary: format!("this machine is suspected instead of {of}"),
                 reason: reason.into(),
                 consequence: "the states of its backends are kept, so answers may contain dead ones".into(),
+                fails_open: false,
             }
         };
         let of_pool = |pool: &PoolState| {
@@ -340,5 +348,6 @@ fn certificate(pool: &Arc<str>, who: &str, (count, at): (usize, SystemTime), now
         reason: format!("it is that of {who}{others}"),
         consequence: "renew it on the backend: clients and checks that verify it refuse the backend then"
             .into(),
+        fails_open: false,
     }
 }

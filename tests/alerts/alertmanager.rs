@@ -77,8 +77,8 @@ fn alertmanager_sees_an_alert_fire_and_end() {
         (active.len() == 4).then_some(active)
     });
     let names: Vec<&str> = firing.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["SteerdLaterTier", "SteerdPoolUnusable", "SteerdServiceDown", "SteerdTest"]);
-    let (_, down) = &firing[2];
+    assert_eq!(names, ["SteerdFailOpen", "SteerdLaterTier", "SteerdPoolUnusable", "SteerdTest"]);
+    let (_, down) = &firing[0];
     assert_eq!(down["labels"]["service"], "api.lb.example.test");
     assert_eq!(down["labels"]["severity"], "critical");
     assert_eq!(down["annotations"]["summary"], "service api.lb.example.test fails open");

@@ -83,7 +83,7 @@ fn a_bad_receiver_delays_no_other_and_gets_the_state_when_it_returns() {
     });
 }
 
-/// What ends while the receiver is dead is told with its end.
+/// A condition that ends while the receiver is dead is told with its end.
 #[test]
 fn what_was_missed_is_told_with_its_end() {
     let receiver = Receiver::start();
@@ -124,6 +124,26 @@ fn redirects_are_not_followed_and_tokens_are_sent() {
     );
     assert!(!said.contains("s3cr3t"));
     assert!(second.got().iter().all(|got| got.head.contains("x-api-key")));
+}
+
+/// A receiver may quote the path of its URL and the token.
+#[test]
+fn the_words_of_a_receiver_are_told_without_secrets() {
+    let receiver = Receiver::start();
+    receiver.behave(Manner::Echo);
+    let alerts = format!(
+        "[[alerts]]\nname = \"own\"\nurl = \"{}/h00k-s3cret\"\ntoken_file = \"token\"\n{TIMES}",
+        receiver.url()
+    );
+    let mut scene = Scene::start(75, &alerts);
+    let tested = scene.command(&["alerts", "test"]);
+    scene.web_dies();
+    let line = wait_for("a line", || scene.server.process.said("the alert could not be delivered").pop());
+    let (_, events) = scene.server.request("GET", "/api/v1/events", "");
+    for said in [tested, line, events.to_string()] {
+        assert!(said.contains("403 Forbidden: ") && said.contains("[..]"), "{said}");
+        assert!(!said.contains("s3cr"), "{said}");
+    }
 }
 
 /// A receiver over TLS. Returns its address, its authority in PEM, and the bodies that it gets.

@@ -15,6 +15,8 @@ use crate::support::wait_for;
 pub(crate) enum Manner {
     /// With this head line and these headers.
     Reply(&'static str),
+    /// It refuses, and repeats the head of the request.
+    Echo,
     /// It accepts, and reads nothing.
     Deaf,
 }
@@ -90,15 +92,18 @@ impl Receiver {
 
 fn serve(stream: TcpStream, shared: &Mutex<Shared>) {
     let manner = shared.lock().unwrap().manner.clone().unwrap_or(OK);
-    let Manner::Reply(reply) = manner else {
-        shared.lock().unwrap().open.push(stream);
-        return;
+    let reply = match manner {
+        Manner::Reply(reply) => reply,
+        Manner::Echo => "403 Forbidden\r\n",
+        Manner::Deaf => return shared.lock().unwrap().open.push(stream),
     };
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let Some((head, body)) = read(&mut BufReader::new(&stream)) else { return };
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let said = if matches!(manner, Manner::Echo) { head.clone() } else { "said".into() };
     shared.lock().unwrap().got.push(Got { at: Instant::now(), head, body });
-    let _ = write!(&stream, "HTTP/1.1 {reply}Content-Length: 4\r\nConnection: close\r\n\r\nsaid");
+    let length = said.len();
+    let _ = write!(&stream, "HTTP/1.1 {reply}Content-Length: {length}\r\nConnection: close\r\n\r\n{said}");
 }
 
 /// The head and the body of a request.

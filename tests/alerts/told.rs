@@ -1,11 +1,12 @@
-//! What is told, and when: delay, group, repeat, resolve, selection and muting.
+//! The content and the time of messages: delay, group, repeat, resolve, selection and muting.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::receiver::Receiver;
+use crate::receiver::{Got, Receiver};
 use crate::scene::Scene;
+use crate::support::wait_for;
 
 fn alert(receiver: &Receiver, keys: &str) -> String {
     format!("[[alerts]]\nname = \"own\"\nurl = \"{}\"\n{keys}\n", receiver.url())
@@ -70,17 +71,22 @@ fn a_failure_is_one_message_and_its_end_another() {
 #[test]
 fn nothing_is_sent_for_what_ends_within_the_delay() {
     let receiver = Receiver::start();
-    let keys = "delay = \"4s\"\ngroup = \"0s\"\nevents = [\"pool\"]";
+    let keys = "delay = \"6s\"\ngroup = \"0s\"\nevents = [\"pool\"]";
     let mut scene = Scene::start(62, &alert(&receiver, keys));
+    let is_seen = |scene: &Scene, count: f64| {
+        wait_for("the alert has looked", || {
+            (scene.server.metric("steerd_alerts_firing{alert=\"own\"}") == Some(count)).then_some(())
+        });
+    };
     scene.web_dies();
-    scene.wait_for_pool("web", false);
+    is_seen(&scene, 1.0);
     scene.web_returns();
-    scene.wait_for_pool("web", true);
+    is_seen(&scene, 0.0);
     // The next one lasts: it alone is told, not before its delay.
     let began = Instant::now();
     scene.web_dies();
     let first = receiver.nth(0);
-    assert!(first.at - began >= Duration::from_secs(4), "{:?}", first.at - began);
+    assert!(first.at - began >= Duration::from_secs(6), "{:?}", first.at - began);
     assert_eq!(conditions(&first.body), of(&[("pool", "web", "firing")]));
 }
 
@@ -117,8 +123,11 @@ fn what_lasts_is_repeated_only_if_asked_for_and_selected() {
         receiver.got().iter().any(|got| conditions(&got.body).iter().any(|(_, known, _)| known == name))
     };
     assert!(!firing(&other, "web") && !firing(&silent, "web"));
-    let resolved = chosen.got().iter().filter(|got| got.body["status"] == "resolved").count();
-    assert!(resolved == 0 || chosen.got().len() > 1, "only the refused reload may end: {:?}", chosen.got());
+    wait_for("all is over", || {
+        (scene.server.metric("steerd_alerts_firing{alert=\"chosen\"}") == Some(0.0)).then_some(())
+    });
+    let ended = |got: &Got| got.body["resolved"] != 0;
+    assert!(!chosen.got().iter().any(ended), "{:?}", chosen.got());
 }
 
 #[test]

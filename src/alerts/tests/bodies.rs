@@ -1,6 +1,7 @@
 //! The bodies of the built-in templates, by the rules that their receivers publish.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use crate::alerts::ledger::{AlertMessage, MessagePart};
 use crate::alerts::settings::AlertTemplate;
 use crate::alerts::template::OwnTemplate;
 use crate::alerts::tests::condition;
+use crate::events::EventKind;
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -110,6 +112,33 @@ fn alertmanager_gets_alerts() {
         let now: Timestamp = "2025-11-30T12:00:00Z".parse().unwrap();
         let is_resolved = alert["labels"]["pool"].as_str().unwrap().starts_with('r');
         assert_eq!(time(&alert["endsAt"]) <= now, is_resolved);
+    }
+}
+
+/// A route in Alertmanager for the rules of Prometheus must also match the alerts that steerd sends.
+#[test]
+fn names_and_severities_are_those_of_the_rules() {
+    let rules = include_str!("../../../examples/monitoring/rules.yml");
+    let of_rule = |name: &str| {
+        let (_, rule) = rules.split_once(&format!("- alert: {name}\n")).unwrap_or_else(|| panic!("{name}"));
+        rule.split_once("severity: ").unwrap().1.split_once('}').unwrap().0.to_owned()
+    };
+    for (kind, fails_open, name) in [
+        (EventKind::Pool, false, "SteerdPoolUnusable"),
+        (EventKind::Service, true, "SteerdFailOpen"),
+        (EventKind::Service, false, "SteerdServiceDown"),
+        (EventKind::Tier, false, "SteerdLaterTier"),
+        (EventKind::Suspicion, false, "SteerdSelfSuspected"),
+        (EventKind::Reload, false, "SteerdReloadRefused"),
+        (EventKind::Certificate, false, "SteerdCertificateExpires"),
+    ] {
+        let mut message = message(1, 0);
+        let condition = Arc::make_mut(&mut message.firing[0].condition);
+        (condition.key.kind, condition.fails_open) = (kind, fails_open);
+        let [body] = &made(&AlertTemplate::Alertmanager, &message)[..] else { panic!("one request") };
+        let labels = &body[0]["labels"];
+        assert_eq!(labels["alertname"], name);
+        assert_eq!(labels["severity"], of_rule(name), "{name}");
     }
 }
 

@@ -17,6 +17,7 @@ fn condition(name: &str) -> Condition {
         summary: format!("pool {name} is not usable"),
         reason: "it has no usable ipv4 address any more".into(),
         consequence: "service www.example.com fails open".into(),
+        fails_open: false,
     }
 }
 

@@ -21,6 +21,8 @@ struct Model {
     believed: BTreeSet<String>,
     since: std::collections::BTreeMap<String, Moment>,
     last: Option<Moment>,
+    /// Their end was sent in a message that counts as failed, so it may come again.
+    repeatable: BTreeSet<String>,
 }
 
 impl Model {
@@ -37,7 +39,8 @@ impl Model {
             assert!(timing.resolve);
             let ended = part.ended.expect("the time of its end");
             assert!(ended >= part.since && ended <= now);
-            if !self.believed.remove(&*part.condition.key.name) {
+            let name = &*part.condition.key.name;
+            if !self.believed.remove(name) && !self.repeatable.contains(name) {
                 assert!(ended >= part.since + timing.delay, "what ended within its delay is never told");
             }
         }
@@ -73,11 +76,20 @@ fn run(seed: u64, timing: AlertTiming) -> usize {
             };
             now = now.max(next);
             if let Some((_, message)) = on_its_way.take_if(|(at, _)| *at <= now) {
+                let ended = message.resolved.iter().map(|part| part.condition.key.name.to_string());
+                let ended: BTreeSet<String> = ended.collect();
                 if is_dead {
+                    model.repeatable.extend(ended);
+                    ledger.failed(now, None, rng.random());
+                } else if !is_calm && rng.random_bool(0.1) {
+                    // Taken, but reported as failed: the answer was late.
+                    model.take(now, &message, timing);
+                    model.repeatable.extend(ended);
                     ledger.failed(now, None, rng.random());
                 } else {
                     model.take(now, &message, timing);
                     ledger.delivered(now, &message);
+                    model.repeatable.retain(|name| !ended.contains(name));
                     taken += 1;
                 }
             } else {

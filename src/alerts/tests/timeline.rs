@@ -26,7 +26,7 @@ fn told(message: &AlertMessage) -> (Vec<String>, Vec<String>) {
     (names(&message.firing), names(&message.resolved))
 }
 
-/// What is sent next, and delivered at once.
+/// Takes the next message, which is delivered at once.
 fn sent(ledger: &mut Ledger, now: Moment) -> Option<(Vec<String>, Vec<String>)> {
     let message = ledger.take(now)?;
     ledger.delivered(now, &message);
@@ -100,7 +100,38 @@ fn a_condition_that_returns_at_once_goes_on() {
     ledger.see(at(206), &present(&["a"]));
     ledger.delivered(at(207), &message);
     assert_eq!(told(&message), of(&[], &["a"]));
-    assert_eq!(ledger.next(), Some(at(242)));
+    assert_eq!(ledger.next(), Some(at(241)));
+}
+
+/// The answer of the receiver was late, so an end that it took counts as failed.
+#[test]
+fn what_returns_after_its_end_was_sent_is_told_anew() {
+    let mut ledger = Ledger::new(TIMING);
+    ledger.see(at(0), &present(&["a"]));
+    assert_eq!(sent(&mut ledger, at(35)), Some(of(&["a"], &[])));
+    ledger.see(at(100), &present(&[]));
+    let _ = ledger.take(at(105)).unwrap();
+    ledger.failed(at(115), None, 1.0);
+    ledger.see(at(115), &present(&["a"]));
+    assert_eq!((ledger.next(), ledger.pending()), (Some(at(150)), 1));
+    // It may have missed the end, so it is told of it even if the condition ends within its delay.
+    ledger.see(at(120), &present(&[]));
+    assert_eq!(sent(&mut ledger, at(125)), Some(of(&[], &["a"])));
+    assert_eq!((ledger.next(), ledger.pending()), (None, 0));
+}
+
+#[test]
+fn a_pause_is_no_longer_than_repeat_and_ends_with_new_settings() {
+    let mut ledger = Ledger::new(AlertTiming { repeat: Some(at(60)), ..TIMING });
+    ledger.see(at(0), &present(&["a"]));
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        let now = ledger.next().unwrap();
+        let _ = ledger.take(now).unwrap();
+        ledger.failed(now, None, 1.0);
+        assert_eq!(ledger.next(), Some(now + at(pause)));
+    }
+    ledger.retry();
+    assert_eq!(ledger.next(), Some(at(35)));
 }
 
 #[test]

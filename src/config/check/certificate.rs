@@ -114,7 +114,7 @@ fn about_end(file: &Located<'_, PathBuf>, certificate: &CertificateDer<'_>) {
 pub(super) struct Reported;
 
 /// Reads a PEM file with certificates.
-fn authorities(value: TomlValue<'_>) -> Option<PathBuf> {
+pub(in crate::config) fn authorities(value: TomlValue<'_>) -> Option<PathBuf> {
     let (path, content) = value.file(file::CERTIFICATES)?;
     pem::certificates(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
     Some(path)

@@ -26,6 +26,7 @@ use crate::config::source::At;
 use crate::config::value::{Located, TomlValue, listed};
 use crate::pool::Backend;
 
+pub(super) use certificate::authorities;
 pub(super) use keys::CheckKeys;
 pub(crate) use timing::{DEFAULT_INTERVAL, built_in_timing};
 

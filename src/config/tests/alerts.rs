@@ -16,7 +16,9 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 fn load(alerts: &str) -> Result<Setup, ConfigFaults> {
-    load_files(&format!("{alerts}{REST}"), &FILES)
+    let authority = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let files: Vec<_> = FILES.into_iter().chain([("authority", authority.as_str())]).collect();
+    load_files(&format!("{alerts}{REST}"), &files)
 }
 
 fn read(keys: &str) -> AlertSettings {
@@ -45,7 +47,7 @@ fn defaults() {
 #[test]
 fn everything_set() {
     let alert = read(
-        "name = \"oncall\"\nurl_file = \"hook\"\ntoken_file = \"token\"\ntoken_header = \"X-Key\"\nca_file = \"ca.pem\"\n\
+        "name = \"oncall\"\nurl_file = \"hook\"\ntoken_file = \"token\"\ntoken_header = \"X-Key\"\nca_file = \"authority\"\n\
          timeout = \"3s\"\ntemplate = \"slack\"\nevents = [\"service\", \"pool\"]\npools = [\"web\"]\n\
          services = [\"WWW.example.com.\"]\ndelay = \"1m\"\ngroup = \"0s\"\nrepeat = \"never\"\nresolve = false",
     );
@@ -54,7 +56,7 @@ fn everything_set() {
     assert_eq!(webhook.url.reveal(), "https://hooks.example.com/services/T0/B0/x");
     assert_eq!(webhook.token.unwrap().reveal(), "s3cr3t");
     assert_eq!((webhook.token_header.as_deref(), webhook.timeout), (Some("X-Key"), Duration::from_secs(3)));
-    assert!(webhook.ca_file.unwrap().ends_with("ca.pem"));
+    assert!(webhook.ca_file.unwrap().ends_with("authority"));
     assert_eq!(alert.wanted.kinds, BTreeSet::from([EventKind::Service, EventKind::Pool]));
     let names = alert.wanted.names.unwrap();
     assert_eq!(names.pools, BTreeSet::from(["web".to_owned()]));
@@ -81,6 +83,17 @@ fn secrets_are_not_shown() {
     assert!(!shown.contains("secret\"") && !shown.contains("s3cr3t"), "{shown}");
     let faults = load("[[alerts]]\nurl = \"ftp://a.example/secret\"\n").unwrap_err();
     assert!(!faults.render(false).contains("secret"), "{}", faults.render(false));
+    for alerts in [
+        "[[alerts]]\nurl = [\"https://a.example/secret\"]\n",
+        "[[alerts]]\nurl = \"https://a.example/secret\"\nexec = [\"/bin/sh\"]\n",
+        "[[alerts]]\nexec = [\"/bin/sh\"]\nurl = \"https://a.example/secret\"\n",
+        "[[alerts]]\nurl = \"https://a.example/secret\"\ntemplate = \"alertmanager\"\n",
+        "[[alerts]]\nurl = \"http://a.example/secret\"\nca_file = \"authority\"\n",
+        "alerts = [{ url = \"https://a.example/secret\", nane = \"x\" }]\n",
+    ] {
+        let shown = load(alerts).unwrap_err().render(false);
+        assert!(!shown.contains("secret"), "{alerts}\n{shown}");
+    }
 }
 
 #[test]
@@ -140,7 +153,7 @@ fn faults() {
             "1:1 an alert for PagerDuty needs an integration key | write the key to a file, and name it by `token_file`",
         ),
         (
-            "exec = [\"/bin/sh\"]\nca_file = \"x\"",
+            "exec = [\"/bin/sh\"]\nca_file = \"authority\"",
             "3:11 `ca_file` is for a URL, and this alert runs a program",
         ),
         (
@@ -156,7 +169,11 @@ fn faults() {
             "url = \"https://a.example\"\ntoken_header = \"X\"",
             "3:16 `token_header` says where the token of `token_file` goes, and there is none",
         ),
-        ("url = \"http://a.example\"\nca_file = \"x\"", "3:11 `ca_file` is for https"),
+        ("url = \"http://a.example\"\nca_file = \"authority\"", "3:11 `ca_file` is for https"),
+        (
+            "url = \"https://a.example\"\nca_file = \"token\"",
+            "3:11 `ca_file` `token`: it holds no certificate in PEM form",
+        ),
     ] {
         let result = load(&format!("[[alerts]]\n{keys}\n"));
         assert_eq!(errors(&result), [format!("steerd.toml:{expected}")], "\n{keys}");
