@@ -139,8 +139,7 @@ fn the_words_of_a_receiver_are_told_without_secrets() {
     let tested = scene.command(&["alerts", "test"]);
     scene.web_dies();
     let line = wait_for("a line", || scene.server.process.said("the alert could not be delivered").pop());
-    let (_, events) = scene.server.request("GET", "/api/v1/events", "");
-    for said in [tested, line, events.to_string()] {
+    for said in [tested, line] {
         assert!(said.contains("403 Forbidden: ") && said.contains("[..]"), "{said}");
         assert!(!said.contains("s3cr"), "{said}");
     }
