@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::fleet::answering::{Answering, ChangeKind, RouteChange, addresses, in_words, lost};
 use crate::fleet::{Consequence, Fleet, OverrideChange};
 use crate::pool::{Backend, Family, Override, PoolId};
+use crate::service::ServiceId;
 use crate::table::{Choice, Decision, Progress, RouteView, ServiceView, Table, TiersInUse};
 
 /// The most consequences in a reply. A pool may be a tier of any number of services.
@@ -101,10 +102,12 @@ fn in_fail_open(
 }
 
 /// The changes for the routes of a service between two tables of one configuration.
-pub(super) fn of_service(view: &ServiceView, [before, after]: [&Table; 2]) -> Vec<Consequence> {
+pub(super) fn of_service(id: ServiceId, [before, after]: [&Table; 2]) -> Vec<Consequence> {
     let mut consequences = Vec::new();
-    for route in view.routes() {
-        let [old, new] = [before, after].map(|table| Answering::of(route, table));
+    // Another failover may give plans other numbers, so each table is asked with its own routes.
+    let routes = |table| Table::service(table, id).into_iter().flat_map(ServiceView::routes);
+    for (earlier, route) in routes(before).zip(routes(after)) {
+        let (old, new) = (Answering::of(earlier, before), Answering::of(route, after));
         if old != new {
             let change = RouteChange { route, before: (&old, before), now: (&new, after) };
             of_route(&change, &mut consequences);

@@ -126,20 +126,21 @@ impl Fleet {
     /// Lets a service return to its first usable tier, on demand.
     pub(super) fn fail_back(&mut self, request: &FailbackRequest) -> Result<ServiceChanged, ServiceRefused> {
         let before = Arc::clone(&self.table);
-        let (view, again) = Self::wanted_failback(&before, request)?;
+        let (id, again) = Self::wanted_failback(&before, request)?;
         self.returns.again.extend(again);
         self.publish(Some(&request.by));
-        let consequences = of_service(view, [&before, &self.table]);
+        let consequences = of_service(id, [&before, &self.table]);
+        let view = self.table.service(id).ok_or(ServiceRefused::NoSuchService)?;
         let service = ServiceStatus::of(view, &self.table);
         Ok(ServiceChanged { service, before: None, safe_at: None, consequences })
     }
 
     /// The service of a failback in the present table, and the plans that return.
-    pub(super) fn wanted_failback<'t>(
-        before: &'t Table,
+    pub(super) fn wanted_failback(
+        before: &Table,
         request: &FailbackRequest,
-    ) -> Result<(&'t ServiceView, TiersInUse), ServiceRefused> {
-        let (_, view) = find(before, &request.service).ok_or(ServiceRefused::NoSuchService)?;
+    ) -> Result<(ServiceId, TiersInUse), ServiceRefused> {
+        let (id, view) = find(before, &request.service).ok_or(ServiceRefused::NoSuchService)?;
         if let Some(failover) = &view.failover {
             let pool = before.pool(failover.pool).map(|pool| pool.name.to_string());
             return Err(ServiceRefused::Failover(pool.unwrap_or_default()));
@@ -159,7 +160,7 @@ impl Fleet {
             unusable.dedup();
             return Err(ServiceRefused::NotUsable(unusable));
         }
-        Ok((view, again))
+        Ok((id, again))
     }
 
     /// Records when a plan takes an earlier tier.

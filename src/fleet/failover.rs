@@ -146,7 +146,7 @@ impl Fleet {
         let Some(view) = after.service(id) else { return Vec::new() };
         let plans = view.routes().map(|route| (route.plan(), [None; 2])).collect();
         let after = self.with_progress(|progress| after.clone().with_tiers_in_use(plans, progress));
-        let mut consequences = of_service(view, [before, &after]);
+        let mut consequences = of_service(id, [before, &after]);
         if let Some(kept) = kept {
             cannot_answer(view, kept.pool, before, &mut consequences);
         }

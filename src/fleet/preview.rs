@@ -37,10 +37,10 @@ impl Fleet {
                 Ok(self.failover_consequences(id, kept.as_ref()))
             }
             ServiceRequest::FailBack(request) => {
-                let (view, plans) = Self::wanted_failback(&self.table, request)?;
+                let (id, plans) = Self::wanted_failback(&self.table, request)?;
                 let after = Table::clone(&self.table);
                 let after = self.with_progress(|progress| after.with_tiers_in_use(plans, progress));
-                Ok(of_service(view, [&self.table, &after]))
+                Ok(of_service(id, [&self.table, &after]))
             }
         }
     }

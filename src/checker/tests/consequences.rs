@@ -227,3 +227,27 @@ async fn a_second_override_keeps_the_reason_of_the_first() {
     assert_eq!(over(None, None).await, (None, None), "there was none");
     assert_eq!(over(Some(Override::Down), None).await.1, None, "of one that has ended nothing is kept");
 }
+
+/// A failover gives the plans of the table other numbers, as services with it share none.
+#[tokio::test(start_paused = true)]
+async fn a_failover_is_compared_with_what_its_own_service_answers() {
+    let pools =
+        vec![pool_of("a", check(DEFAULTS), &["192.0.2.1"]), pool_of("b", check(DEFAULTS), &["192.0.2.2"])];
+    let of = |name: &str, tiers: &[u32]| Service { name: Name::parse(name).unwrap(), ..service(tiers) };
+    let services = vec![of("one.test", &[0, 1]), of("two.test", &[0, 1]), of("three.test", &[1])];
+    let (handle, _script) = run(setup(pools, services));
+    ready(&handle).await;
+    tokio::time::sleep(SECOND * 30).await;
+    let failover = FailoverRequest {
+        service: Name::parse("two.test").unwrap(),
+        pool: Some("b".into()),
+        length: None,
+        reason: None,
+        force: false,
+        by: "a test".into(),
+    };
+    let request = ServiceRequest::FailOver(failover);
+    let changed = ask(&handle, |reply| CheckerCommand::ChangeService(request, reply)).await.unwrap();
+    let texts: Vec<&str> = changed.consequences.iter().map(|consequence| &*consequence.text).collect();
+    assert_eq!(texts, ["service two.test is answered by b instead of a"]);
+}
