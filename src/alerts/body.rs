@@ -353,6 +353,7 @@ pub fn test_message(alert: &str, now: Moment) -> AlertMessage {
         reason: "an operator has run `steerd alerts test`".into(),
         consequence: "nothing has to be done".into(),
         fails_open: false,
+        start: 0,
     };
     let part = MessagePart { condition: condition.into(), since: now, ended: None, is_new: true };
     AlertMessage { firing: vec![part], resolved: Vec::new() }

@@ -117,8 +117,14 @@ impl Ledger {
                 end_was_sent: false,
             };
             let record = self.records.entry(key.clone()).or_insert_with(new);
-            if record.ended.take().is_some() && record.end_was_sent {
+            let has_returned = record.ended.take().is_some() && record.end_was_sent;
+            // It may also have ended and begun again between two looks.
+            let began_again = record.told.is_none() && record.condition.start != condition.start;
+            if has_returned || began_again {
                 (record.told, record.since) = (None, now);
+            } else if record.condition.summary != condition.summary {
+                // Another tier, a further family, or a certificate that has expired by now: told anew.
+                record.told = None;
             }
             record.condition = Arc::clone(condition);
         }

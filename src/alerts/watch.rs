@@ -68,7 +68,7 @@ async fn look(sources: &AlertSources) -> Option<Vec<Condition>> {
         let (reply, told) = oneshot::channel();
         sources.checker.commands.send(CheckerCommand::Conditions(request, reply)).await.ok()?;
         if let Some(fleet) = told.await.ok()? {
-            let mut conditions = conditions_of_table(&table, &unusable, &fleet.overridden);
+            let mut conditions = conditions_of_table(&table, &unusable, &fleet);
             conditions.extend(fleet.conditions);
             return Some(conditions);
         }

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use crate::events::EventKind;
 use crate::fleet::answering::{Answering, RouteChange, in_words, lack};
+use crate::fleet::calendar::Stamp;
 use crate::fleet::expiry::Expiring;
 use crate::fleet::pools::PoolState;
 use crate::fleet::{CERTIFICATE_SOON, Fleet};
@@ -59,6 +60,8 @@ pub struct Condition {
     pub consequence: String,
     /// Whether it is that of a service that fails open.
     pub fails_open: bool,
+    /// Differs if it has ended and begun again since the last look, even if nobody looked in between.
+    pub start: u64,
 }
 
 /// A request for the conditions that a table does not show.
@@ -77,7 +80,12 @@ pub struct FleetConditions {
     pub conditions: Vec<Condition>,
     /// The requested pools that would be usable without overrides, in which families.
     pub overridden: OverriddenPools,
+    /// Since when the requested pools are not usable, as [`Condition::start`].
+    pub starts: PoolStarts,
 }
+
+/// When pools have last become unusable.
+pub type PoolStarts = BTreeMap<PoolId, u64>;
 
 /// Pools that would be usable without overrides, by [`Family::index`].
 pub type OverriddenPools = BTreeMap<PoolId, [bool; 2]>;
@@ -98,6 +106,7 @@ impl Condition {
             reason: reason.into(),
             consequence: "the earlier configuration stays in force until a reload succeeds".into(),
             fails_open: false,
+            start: 0,
         }
     }
 }
@@ -116,14 +125,24 @@ pub fn unusable(table: &Table) -> Vec<PoolId> {
 
 /// The conditions of pools and services that overrides do not explain.
 #[must_use]
-pub fn of_table(table: &Table, unusable: &[PoolId], overridden: &OverriddenPools) -> Vec<Condition> {
-    let mut conditions: Vec<Condition> =
-        unusable.iter().filter_map(|id| of_pool(table, *id, overridden)).collect();
+pub fn of_table(table: &Table, unusable: &[PoolId], fleet: &FleetConditions) -> Vec<Condition> {
+    let FleetConditions { overridden, starts, .. } = fleet;
+    let of_pool =
+        |id: &PoolId| Some(Condition { start: start_of(&[*id], starts), ..of_pool(table, *id, overridden)? });
+    let mut conditions: Vec<Condition> = unusable.iter().filter_map(of_pool).collect();
     for route in table.services().iter().flat_map(ServiceView::routes) {
-        conditions.extend(of_down(table, route, overridden));
-        conditions.extend(of_later_tier(table, route, overridden));
+        let start = start_of(&route.route.tiers, starts);
+        let of_route = [of_down(table, route, overridden), of_later_tier(table, route, overridden)]
+            .into_iter()
+            .flatten();
+        conditions.extend(of_route.map(|condition| Condition { start, ..condition }));
     }
     conditions
+}
+
+/// The latest start among these pools: if one of them has been usable meanwhile, it is another one.
+fn start_of(pools: &[PoolId], starts: &PoolStarts) -> u64 {
+    pools.iter().filter_map(|id| starts.get(id)).copied().max().unwrap_or_default()
 }
 
 /// Whether a pool that is not usable in a family would be without overrides.
@@ -158,6 +177,7 @@ fn of_pool(table: &Table, id: PoolId, overridden: &OverriddenPools) -> Option<Co
         reason: reasons.join(", and "),
         consequence: for_services(table, id),
         fails_open: false,
+        start: 0,
     })
 }
 
@@ -221,6 +241,7 @@ fn of_down(table: &Table, route: RouteView<'_>, overridden: &OverriddenPools) ->
         reason: "no tier is usable".into(),
         consequence: format!("it {}", RouteChange { route, before: now, now }.instead(&down)),
         fails_open,
+        start: 0,
     })
 }
 
@@ -255,10 +276,11 @@ fn of_later_tier(table: &Table, route: RouteView<'_>, overridden: &OverriddenPoo
     };
     Some(Condition {
         key: key_of(EventKind::Tier, route),
-        summary: format!("{} is answered by a later tier", name_of(route)),
+        summary: format!("{} is answered by a later tier, {tiers}", name_of(route)),
         reason,
         consequence: format!("its clients get {tiers}, not {}; {}", view.name, change.left(&later)),
         fails_open: false,
+        start: 0,
     })
 }
 
@@ -283,7 +305,11 @@ impl Fleet {
             Some(certificate(pool.series.name(), &who, (count, expires), self.calendar.shown(self.at)))
         }));
         let overridden = request.unusable.iter().filter_map(|id| Some((*id, self.without_overrides(*id)?)));
-        Some(FleetConditions { conditions, overridden: overridden.collect() })
+        let start =
+            |id: &PoolId| Some((*id, self.pools.get(*id)?.usability.since.since(Stamp::EPOCH).as_micros()));
+        let starts = request.unusable.iter().filter_map(start);
+        let starts = starts.map(|(id, at)| (id, u64::try_from(at).unwrap_or(u64::MAX))).collect();
+        Some(FleetConditions { conditions, overridden: overridden.collect(), starts })
     }
 
     fn suspicions(&self) -> Vec<Condition> {
@@ -295,6 +321,7 @@ impl Fleet {
                 reason: reason.into(),
                 consequence: "the states of its backends are kept, so answers may contain dead ones".into(),
                 fails_open: false,
+                start: 0,
             }
         };
         let of_pool = |pool: &PoolState| {
@@ -349,5 +376,6 @@ fn certificate(pool: &Arc<str>, who: &str, (count, at): (usize, SystemTime), now
         consequence: "renew it on the backend: clients and checks that verify it refuse the backend then"
             .into(),
         fails_open: false,
+        start: 0,
     }
 }

@@ -83,7 +83,7 @@ use slots::Slots;
 use targets::{Linker, Spot, Targets};
 
 pub use conditions::{
-    CONDITIONS, Condition, ConditionKey, ConditionsRequest, FleetConditions, OverriddenPools,
+    CONDITIONS, Condition, ConditionKey, ConditionsRequest, FleetConditions, OverriddenPools, PoolStarts,
     of_table as conditions_of_table, unusable as unusable_pools,
 };
 pub use expiry::SOON as CERTIFICATE_SOON;

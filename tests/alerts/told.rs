@@ -53,7 +53,7 @@ fn a_failure_is_one_message_and_its_end_another() {
          healthy (fail open)",
         "pool web is not usable: it has no usable ipv4 address any more; service www.lb.example.test is answered by \
          standby, service api.lb.example.test fails open",
-        "service www.lb.example.test is answered by a later tier: none before it is usable; its clients get standby, \
+        "service www.lb.example.test is answered by a later tier, standby: none before it is usable; its clients get standby, \
          not web; 1 of 2 tiers usable",
     ] {
         assert!(words.iter().any(|words| words == expected), "{expected}\n{words:#?}");

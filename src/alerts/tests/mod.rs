@@ -18,6 +18,7 @@ fn condition(name: &str) -> Condition {
         reason: "it has no usable ipv4 address any more".into(),
         consequence: "service www.example.com fails open".into(),
         fails_open: false,
+        start: 0,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::alerts::ledger::{AlertMessage, Ledger, MessagePart};
+use crate::alerts::ledger::{AlertMessage, Ledger, MessagePart, PresentConditions};
 use crate::alerts::settings::AlertTiming;
-use crate::alerts::tests::present;
+use crate::alerts::tests::{condition, present};
+use crate::fleet::Condition;
 use crate::health::Moment;
 
 fn at(seconds: u64) -> Moment {
@@ -45,6 +46,45 @@ fn nothing_is_sent_for_what_ends_within_the_delay() {
     assert_eq!(ledger.next(), Some(at(35)));
     ledger.see(at(29), &present(&[]));
     assert_eq!((ledger.next(), ledger.pending(), ledger.take(at(1000))), (None, 0, None));
+}
+
+/// The outages of a pool that fails again and again may be shorter than the time between two looks.
+#[test]
+fn an_outage_that_began_again_between_two_looks_has_its_own_delay() {
+    let begun = |start| {
+        let condition = Condition { start, ..condition("a") };
+        PresentConditions::from([(condition.key.clone(), condition.into())])
+    };
+    let mut ledger = Ledger::new(TIMING);
+    ledger.see(at(0), &begun(1));
+    ledger.see(at(20), &begun(1));
+    assert_eq!(ledger.next(), Some(at(35)));
+    ledger.see(at(21), &begun(2));
+    assert_eq!(ledger.next(), Some(at(56)));
+    assert_eq!(sent(&mut ledger, at(56)), Some(of(&["a"], &[])));
+    ledger.see(at(57), &begun(3));
+    assert_eq!(ledger.next(), Some(at(656)), "the receiver knows of it already");
+}
+
+#[test]
+fn what_becomes_worse_is_told_anew() {
+    let words = |summary: &str| {
+        let condition = Condition { summary: summary.into(), ..condition("a") };
+        PresentConditions::from([(condition.key.clone(), condition.into())])
+    };
+    let mut ledger = Ledger::new(TIMING);
+    ledger.see(at(0), &words("answered by tier 2"));
+    assert_eq!(sent(&mut ledger, at(35)), Some(of(&["a"], &[])));
+    ledger.see(at(40), &words("answered by tier 3"));
+    let message = ledger.take(at(40)).unwrap();
+    assert!(message.firing[0].is_new && message.firing[0].since == at(0), "{message:?}");
+    ledger.delivered(at(40), &message);
+    ledger.see(at(50), &words("answered by tier 3"));
+    assert_eq!(ledger.next(), Some(at(640)));
+    // Its end is told although the receiver has not been told of its last words.
+    ledger.see(at(60), &words("answered by tier 4"));
+    ledger.see(at(61), &present(&[]));
+    assert_eq!(sent(&mut ledger, at(66)), Some(of(&[], &["a"])));
 }
 
 #[test]

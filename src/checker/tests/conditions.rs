@@ -11,7 +11,7 @@ async fn conditions(handle: &CheckerHandle) -> Vec<String> {
     let request = ConditionsRequest { table: Arc::clone(&table), unusable: unusable.clone() };
     let fleet =
         ask(handle, |reply| CheckerCommand::Conditions(request, reply)).await.expect("the same table");
-    let mut all = conditions_of_table(&table, &unusable, &fleet.overridden);
+    let mut all = conditions_of_table(&table, &unusable, &fleet);
     all.extend(fleet.conditions);
     all.iter().map(|one| format!("{}: {}: {}", one.key.kind.as_str(), one.summary, one.reason)).collect()
 }
@@ -52,7 +52,8 @@ async fn fail_over(handle: &CheckerHandle, pool: Option<&str>) {
 }
 
 const POOL: &str = "pool: pool web is not usable: it has no usable ipv4 address any more";
-const LATER: &str = "tier: service www.example.com is answered by a later tier: none before it is usable";
+const LATER: &str =
+    "tier: service www.example.com is answered by a later tier, standby: none before it is usable";
 const DOWN: &str = "service: service www.example.com fails open: no tier is usable";
 const STANDBY: &str = "pool: pool standby is not usable: it has no usable ipv4 address any more";
 const NONE: [&str; 0] = [];
