@@ -79,7 +79,7 @@ pub struct Setup {
     pub served: Served,
     /// The files that the rules of services name.
     pub rule_files: RuleFiles,
-    /// Who is told of conditions.
+    /// The receivers of conditions.
     pub alerts: AllAlerts,
     /// Warnings: the setup can run, but may not do what its author wants.
     pub warnings: ConfigFaults,

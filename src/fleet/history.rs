@@ -80,8 +80,6 @@ pub(super) struct Outcomes {
     ring: Ring<KeptOutcome, OUTCOMES>,
     /// The different details of these outcomes. An empty one may be replaced.
     details: Vec<Arc<str>>,
-    /// When the first of the void outcomes at the end came; without a meaning if the last one is not void.
-    void_since: Stamp,
 }
 
 impl Outcomes {
@@ -89,11 +87,13 @@ impl Outcomes {
     pub(super) fn push(&mut self, newest: NewOutcome) {
         let NewOutcome { at, duration, outcome, cause, detail } = newest;
         let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-        if self.last() != Some(Outcome::Void) {
-            self.void_since = at;
-        }
         let detail = self.index(detail);
-        let oldest = self.ring.push(KeptOutcome { at, microseconds, outcome, cause, detail });
+        let entry = KeptOutcome { at, microseconds, outcome, cause, detail };
+        let is_void = |kept: &KeptOutcome| kept.outcome == Outcome::Void;
+        let is_run = self.ring.is_full() && is_void(&entry) && self.ring.0.iter().all(is_void);
+        // The first of a run of void outcomes stays, because it says since when: the one after it leaves.
+        let second = if is_run { self.ring.0.remove(1) } else { None };
+        let oldest = self.ring.push(entry).or(second);
         if let Some(KeptOutcome { detail, .. }) = oldest
             && self.ring.0.iter().all(|kept| kept.detail != detail)
             && let Some(unused) = self.details.get_mut(usize::from(detail))
@@ -125,7 +125,8 @@ impl Outcomes {
 
     /// Since when no outcome says anything about the backend; none if the last one does. For display.
     pub(super) fn void_since(&self, calendar: Calendar) -> Option<SystemTime> {
-        (self.last() == Some(Outcome::Void)).then(|| calendar.shown(self.void_since))
+        let run = self.ring.0.iter().rev().take_while(|kept| kept.outcome == Outcome::Void);
+        run.last().map(|first| calendar.shown(first.at))
     }
 
     /// The last outcome, for display.
@@ -191,11 +192,15 @@ impl<T, const LIMIT: usize> Default for Ring<T, LIMIT> {
 }
 
 impl<T, const LIMIT: usize> Ring<T, LIMIT> {
+    fn is_full(&self) -> bool {
+        self.0.len() >= LIMIT
+    }
+
     /// Adds an entry. Returns the oldest one if it had to leave.
     fn push(&mut self, entry: T) -> Option<T> {
         let length = self.0.len();
         let mut oldest = None;
-        if length >= LIMIT {
+        if self.is_full() {
             oldest = self.0.pop_front();
         } else if length == self.0.capacity() {
             // Capacity doubles as usual, but never exceeds the limit, and begins with one: most addresses change their

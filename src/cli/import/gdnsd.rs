@@ -29,7 +29,7 @@ const SETTINGS: [&str; 13] = [
 ];
 /// The largest weight of a backend.
 const MAX_WEIGHT: u64 = 1_000_000;
-/// What a decimal fraction may be off as a double.
+/// The error of a decimal fraction as a double.
 const EPSILON: f64 = 1e-9;
 
 /// How a resource of gdnsd is answered.
