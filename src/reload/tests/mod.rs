@@ -18,6 +18,8 @@ use crate::alerts::AlertSources;
 use crate::checker::CheckerCommand;
 use crate::fleet::{Configuration, NewConfiguration, Reloaded};
 use crate::listener::Limits;
+use crate::printable::quoted;
+use crate::reload::report::lines;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
 
