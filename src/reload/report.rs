@@ -119,7 +119,7 @@ impl ReloadReport {
     }
 
     /// The changes on one line, at most [`MOST_TOLD`].
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         let mut told: Vec<String> =
             self.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect();
         if let Some(more) = told.len().checked_sub(MOST_TOLD).filter(|&more| more > 0) {
