@@ -10,20 +10,19 @@
 //!                        everyone but web pages              nobody
 //! ```
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
-use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
+use crate::admin::asker::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{page, proof};
 use crate::config::{Access, BearerToken};
@@ -43,21 +42,12 @@ fn is_open(path: &str) -> bool {
     OPEN.contains(&path) || page::has(path)
 }
 
+/// The name of the token of `token_file`.
+const TOKEN_FILE: &str = "token_file";
+
 /// The remote end of a request's connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
-
-/// The client of a request, for the log: `127.0.0.1:40112 with the token`.
-#[derive(Clone, Debug)]
-pub(super) struct Asker(pub(super) String);
-
-impl Asker {
-    fn new(peer: Option<&Peer>, standing: ClientStanding) -> Self {
-        let peer = peer.map_or_else(|| "a client".into(), |peer| peer.0.to_string());
-        let how = if standing == ClientStanding::Known { "with the token" } else { "without a token" };
-        Self(format!("{peer} {how}"))
-    }
-}
 
 /// On which ground a request was let in, for replies that last.
 #[derive(Clone, Debug)]
@@ -65,15 +55,6 @@ pub(super) struct Admission {
     pub(super) standing: ClientStanding,
     /// Changes if the access rules change after the request was judged.
     pub(super) access: watch::Receiver<Access>,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Asker {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // The gate inserts it; without a gate, it is missing.
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::new(None, ClientStanding::Other)))
-    }
 }
 
 /// The access rules of the admin server.
@@ -106,7 +87,9 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     match judged {
         Ok(()) => {
             let standing = gate.standing(request.uri().path(), request.headers());
-            let asker = Asker::new(request.extensions().get(), standing);
+            let peer: Option<&Peer> = request.extensions().get();
+            let token = (standing == ClientStanding::Known).then(|| TOKEN_FILE.into());
+            let asker = Asker { address: peer.map(|peer| peer.0), uid: None, token };
             request.extensions_mut().insert(asker);
             request.extensions_mut().insert(Admission { standing, access });
             next.run(request).await

@@ -4,6 +4,7 @@
 //! It passes requests for changes to `checker` and `reload`. Decisions about health or answers do not
 //! belong here, and nothing here reads the configuration file.
 
+mod asker;
 mod connections;
 mod documents;
 mod events;

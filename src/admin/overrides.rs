@@ -11,7 +11,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::gate::Asker;
+use crate::admin::asker::Asker;
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_override, texts};
@@ -108,7 +108,7 @@ impl From<OverrideValue> for ValueBefore {
 
 pub(super) async fn put(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     path: OverridePath,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -127,14 +127,14 @@ pub(super) async fn put(
         length: member("for", wanted.r#for.as_deref().map(override_length))?,
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
-        by,
+        by: asker.to_string(),
     };
     set(&shown, request, wanted.dry_run, TO_FORCE).await
 }
 
 pub(super) async fn put_weight(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     path: OverridePath,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -159,39 +159,40 @@ pub(super) async fn put_weight(
         length: member("for", wanted.r#for.as_deref().map(override_length))?,
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
-        by,
+        by: asker.to_string(),
     };
     set(&shown, request, wanted.dry_run, TO_FORCE).await
 }
 
 pub(super) async fn delete(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     path: OverridePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    end(&shown, by, path, &uri, OverrideChange::State(None)).await
+    end(&shown, &asker, path, &uri, OverrideChange::State(None)).await
 }
 
 pub(super) async fn delete_weight(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     path: OverridePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    end(&shown, by, path, &uri, OverrideChange::Weight(None)).await
+    end(&shown, &asker, path, &uri, OverrideChange::Weight(None)).await
 }
 
 async fn end(
     shown: &AdminState,
-    by: String,
+    asker: &Asker,
     path: OverridePath,
     uri: &Uri,
     change: OverrideChange,
 ) -> Result<Response, Problem> {
     let (pool, backend) = named(path)?;
     let Manner { force, dry_run } = manner(uri.query())?;
-    let request = OverrideRequest { pool, backend, change, length: None, reason: None, force, by };
+    let request =
+        OverrideRequest { pool, backend, change, length: None, reason: None, force, by: asker.to_string() };
     set(shown, request, dry_run, "add `?force=true`").await
 }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::gate::Asker;
+use crate::admin::asker::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Sources, json, read_body};
 use crate::config::fault::ConfigFault;
@@ -59,10 +59,11 @@ struct ReloadBody {
 
 pub(super) async fn reload(
     State(sources): State<Sources>,
-    Asker(by): Asker,
+    asker: Asker,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Problem> {
+    let by = asker.to_string();
     let body = read_body(body).await?;
     let wanted = if body.is_empty() { Ok(ReloadBody::default()) } else { serde_json::from_slice(&body) };
     let wanted = wanted.map_err(|error| {

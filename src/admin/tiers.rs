@@ -7,7 +7,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::gate::Asker;
+use crate::admin::asker::Asker;
 use crate::admin::overrides::{Manner, manner, member, override_length, override_reason};
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
@@ -51,7 +51,7 @@ struct ServiceReply<'a> {
 
 pub(super) async fn fail_back(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     name: Named,
     uri: Uri,
     body: Body,
@@ -61,12 +61,13 @@ pub(super) async fn fail_back(
     }
     let Manner { dry_run, .. } = manner(uri.query())?;
     let service = shown.documents.service_named(named(name)?).await?;
-    change(&shown, ServiceRequest::FailBack(FailbackRequest { service, by }), dry_run, "").await
+    change(&shown, ServiceRequest::FailBack(FailbackRequest { service, by: asker.to_string() }), dry_run, "")
+        .await
 }
 
 pub(super) async fn fail_over(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     name: Named,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -83,7 +84,7 @@ pub(super) async fn fail_over(
         length: member("for", wanted.r#for.as_deref().map(override_length))?,
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
-        by,
+        by: asker.to_string(),
     };
     let to_force = "send `\"force\": true` in the body";
     change(&shown, ServiceRequest::FailOver(request), wanted.dry_run, to_force).await
@@ -91,13 +92,14 @@ pub(super) async fn fail_over(
 
 pub(super) async fn end_failover(
     State(shown): State<AdminState>,
-    Asker(by): Asker,
+    asker: Asker,
     name: Named,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let Manner { force, dry_run } = manner(uri.query())?;
     let service = shown.documents.service_named(named(name)?).await?;
-    let request = FailoverRequest { service, pool: None, length: None, reason: None, force, by };
+    let request =
+        FailoverRequest { service, pool: None, length: None, reason: None, force, by: asker.to_string() };
     change(&shown, ServiceRequest::FailOver(request), dry_run, "add `?force=true`").await
 }
 
