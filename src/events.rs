@@ -46,13 +46,15 @@ pub enum EventKind {
     Suspicion,
     /// A certificate of a backend expires soon, or has expired.
     Certificate,
+    /// The audit cannot be written, or is written again.
+    Audit,
     /// Something about this server itself: it is ready, its clock has jumped, its state cannot be written.
     Server,
 }
 
 impl EventKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Transition,
         Self::Hold,
         Self::Pool,
@@ -63,6 +65,7 @@ impl EventKind {
         Self::Reload,
         Self::Suspicion,
         Self::Certificate,
+        Self::Audit,
         Self::Server,
     ];
 
@@ -80,6 +83,7 @@ impl EventKind {
             Self::Reload => "reload",
             Self::Suspicion => "suspicion",
             Self::Certificate => "certificate",
+            Self::Audit => "audit",
             Self::Server => "server",
         }
     }

@@ -50,6 +50,7 @@ pub mod geo;
 pub mod alerts;
 pub mod config;
 pub mod state;
+pub mod audit;
 pub mod reload;
 pub mod admin;
 pub mod server;

@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 use crate::alerts::{AlertSources, AlertsHandle};
+use crate::audit::AuditHandle;
 use crate::checker;
 use crate::config::Setup;
 use crate::events::Events;
@@ -39,6 +40,8 @@ use crate::server::descriptors::Shares;
 use crate::state::{self, Keeper, StateDirectory};
 use crate::sys;
 
+/// The longest time by which the last entries of the audit may delay the stop.
+const AUDIT_TIME: Duration = Duration::from_secs(1);
 /// Time limit for reading the memory at start: a network file system may hang.
 const RECALL_TIME: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,9 @@ pub enum StartError {
     /// The thread of the alerts.
     #[error("cannot start the alerts: {0}")]
     Alerts(#[source] io::Error),
+    /// The thread of the audit.
+    #[error("cannot start the audit: {0}")]
+    Audit(#[source] io::Error),
     /// The state directory.
     #[error(transparent)]
     State(#[from] state::LockError),
@@ -108,6 +114,8 @@ pub struct Server {
     limits: InForce,
     notify: notify::NotifyHandle,
     keeper: Keeper,
+    /// Notes who has changed what.
+    pub audit: AuditHandle,
     admin_task: Option<(Apart, admin::AdminServer)>,
     serving: watch::Sender<bool>,
 }
@@ -129,23 +137,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         bound.steer_by_cpu();
     }
     let dns = bound.local_addresses();
-    let shares = match sys::raise_descriptor_limit() {
-        Ok(limit) => {
-            let shares = Shares::of(limit, bound.descriptors());
-            let Shares { probes, connections } = shares;
-            info!(
-                limit,
-                probes,
-                connections,
-                "the limit of open descriptors, and the most probes and connections at once"
-            );
-            shares
-        }
-        Err(error) => {
-            warn!(%error, "the limit of open descriptors cannot be raised; steerd may run out of them");
-            Shares::UNLIMITED
-        }
-    };
+    let shares = share_descriptors(&bound);
     let admin_bound = match setup.admin.listen {
         Some(address) => {
             let apart = Apart::new().map_err(StartError::AdminThread)?;
@@ -177,6 +169,10 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     };
     let alerts = AlertsHandle::new(sources);
     alerts.change(wanted_alerts).map_err(StartError::Alerts)?;
+    let audit = {
+        let (place, metrics) = (keeper.place().subscribe(), Arc::clone(&metrics));
+        AuditHandle::start(place, metrics, events.clone(), alerts.clone()).map_err(StartError::Audit)?
+    };
     let reach = Reach {
         checker: checker.clone(),
         notify: notify.clone(),
@@ -186,6 +182,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         metrics: Arc::clone(&metrics),
         events: events.clone(),
         alerts,
+        audit: audit.clone(),
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
@@ -198,6 +195,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
             access: access_seen,
             lost_because: keeper.lost_because(),
             events,
+            audit: audit.clone(),
         };
         let running = apart.within(|| bound.serve(source));
         (apart, running)
@@ -216,9 +214,31 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         limits,
         notify,
         keeper,
+        audit,
         admin_task,
         serving,
     })
+}
+
+/// Divides the open descriptors that the system allows among probes and connections.
+fn share_descriptors(bound: &listener::BoundListeners) -> Shares {
+    match sys::raise_descriptor_limit() {
+        Ok(limit) => {
+            let shares = Shares::of(limit, bound.descriptors());
+            let Shares { probes, connections } = shares;
+            info!(
+                limit,
+                probes,
+                connections,
+                "the limit of open descriptors, and the most probes and connections at once"
+            );
+            shares
+        }
+        Err(error) => {
+            warn!(%error, "the limit of open descriptors cannot be raised; steerd may run out of them");
+            Shares::UNLIMITED
+        }
+    }
 }
 
 /// The admin runtime polls for new connections and data after this many task polls.
@@ -321,6 +341,8 @@ impl Server {
             drop(apart);
         }
         self.keeper.stop().await;
+        let audit = self.audit;
+        let _ = tokio::task::spawn_blocking(move || audit.flush(AUDIT_TIME)).await;
     }
 }
 

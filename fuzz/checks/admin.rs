@@ -13,6 +13,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use steerd::admin::{self, Sources};
 use steerd::alerts::{AlertSources, AlertsHandle};
+use steerd::audit::AuditHandle;
 use steerd::checker::{self, CheckerCommand};
 use steerd::config;
 use steerd::events::Events;
@@ -108,13 +109,19 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         metrics: Arc::clone(&metrics),
         admin: None,
     };
+    let state_dir = watch::channel(None).0;
+    let alerts = AlertsHandle::new(sources);
+    let audit =
+        AuditHandle::start(state_dir.subscribe(), Arc::clone(&metrics), events.clone(), alerts.clone())
+            .unwrap();
     let reach = Reach {
-        alerts: AlertsHandle::new(sources),
+        alerts,
+        audit: audit.clone(),
         checker: checker.clone(),
         notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
         limits: InForce::new(Limits::default(), usize::MAX),
         access,
-        state_dir: watch::channel(None).0,
+        state_dir,
         metrics: Arc::clone(&metrics),
         events: events.clone(),
     };
@@ -128,6 +135,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         access: access_seen,
         lost_because: watch::channel(None).1,
         events,
+        audit,
     }
 }
 

@@ -5,6 +5,7 @@
 //! belong here, and nothing here reads the configuration file.
 
 mod asker;
+mod audit;
 mod connections;
 mod documents;
 mod events;
@@ -50,6 +51,7 @@ use crate::admin::documents::Documents;
 use crate::admin::events::Streams;
 use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
+use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::Access;
 use crate::events::Events;
@@ -84,6 +86,8 @@ pub struct Sources {
     pub lost_because: watch::Receiver<Option<&'static str>>,
     /// The last events.
     pub events: Events,
+    /// Who has changed what.
+    pub audit: AuditHandle,
 }
 
 /// The state shared by all requests.
@@ -228,6 +232,7 @@ fn routes(shown: AdminState) -> Router {
         .route("/api/v1/services", get(resources::services))
         .route("/api/v1/services/{name}", get(resources::service))
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/audit", get(audit::audit))
         .route("/api/v1/explain", get(explain::explain))
         .route("/api/v1/services/{name}/failback", post(tiers::fail_back))
         .route("/api/v1/services/{name}/failover", put(tiers::fail_over).delete(tiers::end_failover))

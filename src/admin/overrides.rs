@@ -12,10 +12,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
+use crate::admin::audit::{noted, wanted, words_of_override};
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_override, texts};
 use crate::admin::{AdminState, json, read_body, status};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::checker::CheckerCommand;
 use crate::config::parse_duration;
 use crate::fleet::{ChangeRequest, Overridden, OverrideChange, OverrideRequest};
@@ -129,7 +131,7 @@ pub(super) async fn put(
         force: wanted.force,
         by: asker.to_string(),
     };
-    set(&shown, request, wanted.dry_run, TO_FORCE).await
+    set(&shown, &asker, request, wanted.dry_run, TO_FORCE).await
 }
 
 pub(super) async fn put_weight(
@@ -161,7 +163,7 @@ pub(super) async fn put_weight(
         force: wanted.force,
         by: asker.to_string(),
     };
-    set(&shown, request, wanted.dry_run, TO_FORCE).await
+    set(&shown, &asker, request, wanted.dry_run, TO_FORCE).await
 }
 
 pub(super) async fn delete(
@@ -193,12 +195,13 @@ async fn end(
     let Manner { force, dry_run } = manner(uri.query())?;
     let request =
         OverrideRequest { pool, backend, change, length: None, reason: None, force, by: asker.to_string() };
-    set(shown, request, dry_run, "add `?force=true`").await
+    set(shown, asker, request, dry_run, "add `?force=true`").await
 }
 
 /// `to_force` says how the client can force the request.
 async fn set(
     shown: &AdminState,
+    asker: &Asker,
     request: OverrideRequest,
     dry_run: bool,
     to_force: &str,
@@ -206,19 +209,46 @@ async fn set(
     if dry_run {
         return preview(shown, ChangeRequest::Backend(request), to_force).await;
     }
-    match shown.sources.ask(|reply| CheckerCommand::Override(request, reply)).await? {
-        Ok(Overridden { backend, before, consequences }) => {
-            let lost_because = *shown.sources.lost_because.borrow();
-            Ok(json(&OverrideReply {
-                backend: status::Backend::new(&backend, false),
-                before: before.as_ref().map(|before| before.value.into()),
-                before_until: before.and_then(|before| before.until).and_then(status::timestamp),
-                consequences: texts(&consequences),
-                survives_restart: lost_because.is_none(),
-                lost_because,
-            }))
+    let entry = entry_of(asker, &request);
+    let changed = match shown.sources.ask(|reply| CheckerCommand::Override(request, reply)).await {
+        Ok(Err(refused)) => Err(of_override(shown, refused, to_force).await),
+        Ok(Ok(changed)) => Ok(changed),
+        Err(problem) => Err(problem),
+    };
+    let before = changed.as_ref().ok().map(|changed| words_of_override(changed.before.as_ref()));
+    noted(shown, AuditEntry { before, ..entry }, changed).map(|changed| {
+        let Overridden { backend, before, consequences } = changed;
+        let lost_because = *shown.sources.lost_because.borrow();
+        json(&OverrideReply {
+            backend: status::Backend::new(&backend, false),
+            before: before.as_ref().map(|before| before.value.into()),
+            before_until: before.and_then(|before| before.until).and_then(status::timestamp),
+            consequences: texts(&consequences),
+            survives_restart: lost_because.is_none(),
+            lost_because,
+        })
+    })
+}
+
+/// The entry of the audit for a request.
+fn entry_of(asker: &Asker, request: &OverrideRequest) -> AuditEntry {
+    let OverrideRequest { pool, backend, change, length, reason, force, by: _ } = request;
+    let (action, after) = match change {
+        OverrideChange::State(state) => {
+            (AuditAction::Override, state.map_or_else(|| "auto".into(), |state| state.as_str().to_owned()))
         }
-        Err(refused) => Err(of_override(shown, refused, to_force).await),
+        OverrideChange::Weight(percent) => {
+            (AuditAction::Weight, percent.map_or_else(|| "auto".into(), |percent| format!("{percent}%")))
+        }
+    };
+    AuditEntry {
+        action,
+        subject: format!("{pool}/{backend}"),
+        author: asker.into(),
+        reason: reason.clone(),
+        before: None,
+        after: Some(wanted(after, *length, *force)),
+        refused: None,
     }
 }
 

@@ -47,6 +47,11 @@ impl Problem {
         self
     }
 
+    /// The sentence for the person who made the request.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds an extension member.
     pub(super) fn member(mut self, name: &str, value: impl Serialize) -> Self {
         self.more.insert(name.into(), serde_json::to_value(value).unwrap_or_default());

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::asker::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Sources, json, read_body};
+use crate::audit::Author;
 use crate::config::fault::ConfigFault;
 use crate::reload::Change;
 use crate::reload::{ReloadRefusal, ReloadReport};
@@ -63,7 +64,7 @@ pub(super) async fn reload(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Problem> {
-    let by = asker.to_string();
+    let by = Author::from(&asker);
     let body = read_body(body).await?;
     let wanted = if body.is_empty() { Ok(ReloadBody::default()) } else { serde_json::from_slice(&body) };
     let wanted = wanted.map_err(|error| {

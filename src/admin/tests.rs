@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use super::gate::names_this_machine;
 use super::{AdminServer, Sources, bind};
 use crate::alerts::{AlertSources, AlertsHandle};
+use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, BearerToken};
 use crate::events::Events;
@@ -158,19 +159,25 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     std::fs::write(&file, CONFIG).unwrap();
     let (access, access_seen) = watch::channel(access);
     let events = Events::new(SystemTime::now());
+    let state_dir = watch::channel(None).0;
     let sources = AlertSources {
         checker: checker.clone(),
         events: events.clone(),
         metrics: Arc::clone(&metrics),
         admin: None,
     };
+    let alerts = AlertsHandle::new(sources);
+    let audit =
+        AuditHandle::start(state_dir.subscribe(), Arc::clone(&metrics), events.clone(), alerts.clone())
+            .unwrap();
     let reach = Reach {
-        alerts: AlertsHandle::new(sources),
+        alerts,
+        audit: audit.clone(),
         checker: checker.clone(),
         notify: crate::notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
         limits: InForce::new(Limits::default(), usize::MAX),
         access,
-        state_dir: watch::channel(None).0,
+        state_dir,
         metrics: Arc::clone(&metrics),
         events: events.clone(),
     };
@@ -196,6 +203,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         access: access_seen,
         lost_because: watch::channel(None).1,
         events,
+        audit,
     });
     Fixture { address, running, serving, overrides, directory }
 }

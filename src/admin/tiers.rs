@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
+use crate::admin::audit::{noted, wanted, words_of_failover};
 use crate::admin::overrides::{Manner, manner, member, override_length, override_reason};
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_service, texts};
 use crate::admin::resources::{Named, named};
 use crate::admin::{AdminState, json, read_body, status};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::checker::CheckerCommand;
 use crate::fleet::{ChangeRequest, FailbackRequest, FailoverRequest, ServiceChanged, ServiceRequest};
 
@@ -61,8 +63,8 @@ pub(super) async fn fail_back(
     }
     let Manner { dry_run, .. } = manner(uri.query())?;
     let service = shown.documents.service_named(named(name)?).await?;
-    change(&shown, ServiceRequest::FailBack(FailbackRequest { service, by: asker.to_string() }), dry_run, "")
-        .await
+    let request = FailbackRequest { service, by: asker.to_string() };
+    change(&shown, &asker, ServiceRequest::FailBack(request), dry_run, "").await
 }
 
 pub(super) async fn fail_over(
@@ -87,7 +89,7 @@ pub(super) async fn fail_over(
         by: asker.to_string(),
     };
     let to_force = "send `\"force\": true` in the body";
-    change(&shown, ServiceRequest::FailOver(request), wanted.dry_run, to_force).await
+    change(&shown, &asker, ServiceRequest::FailOver(request), wanted.dry_run, to_force).await
 }
 
 pub(super) async fn end_failover(
@@ -100,12 +102,13 @@ pub(super) async fn end_failover(
     let service = shown.documents.service_named(named(name)?).await?;
     let request =
         FailoverRequest { service, pool: None, length: None, reason: None, force, by: asker.to_string() };
-    change(&shown, ServiceRequest::FailOver(request), dry_run, "add `?force=true`").await
+    change(&shown, &asker, ServiceRequest::FailOver(request), dry_run, "add `?force=true`").await
 }
 
 /// `to_force` says how the client can force the request.
 async fn change(
     shown: &AdminState,
+    asker: &Asker,
     request: ServiceRequest,
     dry_run: bool,
     to_force: &str,
@@ -113,9 +116,12 @@ async fn change(
     if dry_run {
         return preview(shown, ChangeRequest::Service(request), to_force).await;
     }
-    let changed = shown.sources.ask(|reply| CheckerCommand::ChangeService(request, reply)).await?;
+    let entry = entry_of(asker, &request);
+    let asked = shown.sources.ask(|reply| CheckerCommand::ChangeService(request, reply)).await;
+    let changed = asked.and_then(|changed| changed.map_err(|refused| of_service(refused, to_force)));
+    let before = changed.as_ref().ok().map(|changed| words_of_failover(changed.before.as_ref()));
     let ServiceChanged { service, before, safe_at, consequences } =
-        changed.map_err(|refused| of_service(refused, to_force))?;
+        noted(shown, AuditEntry { before, ..entry }, changed)?;
     let lost_because = *shown.sources.lost_because.borrow();
     Ok(json(&ServiceReply {
         service: status::Service::from(&service),
@@ -126,4 +132,26 @@ async fn change(
         survives_restart: lost_because.is_none(),
         lost_because,
     }))
+}
+
+/// The entry of the audit for a request.
+fn entry_of(asker: &Asker, request: &ServiceRequest) -> AuditEntry {
+    let (action, service, after, reason) = match request {
+        ServiceRequest::FailBack(FailbackRequest { service, by: _ }) => {
+            (AuditAction::Failback, service, None, None)
+        }
+        ServiceRequest::FailOver(FailoverRequest { service, pool, length, reason, force, by: _ }) => {
+            let pool = pool.clone().unwrap_or_else(|| "auto".into());
+            (AuditAction::Failover, service, Some(wanted(pool, *length, *force)), reason.clone())
+        }
+    };
+    AuditEntry {
+        action,
+        subject: service.to_plain().trim_end_matches('.').to_owned(),
+        author: asker.into(),
+        reason,
+        before: None,
+        after,
+        refused: None,
+    }
 }

@@ -273,6 +273,7 @@ fn alert_name(condition: &Condition) -> &'static str {
         EventKind::Suspicion => "SteerdSelfSuspected",
         EventKind::Reload => "SteerdReloadRefused",
         EventKind::Certificate => "SteerdCertificateExpires",
+        EventKind::Audit => "SteerdAuditNotWritten",
         EventKind::Server => "SteerdTest",
         _ if condition.fails_open => "SteerdFailOpen",
         _ => "SteerdServiceDown",

@@ -32,6 +32,7 @@ use tracing::error;
 
 use crate::checker::CheckerHandle;
 use crate::events::Events;
+use crate::fleet::ServerFaults;
 use crate::metrics::Metrics;
 
 use body::{AlertSender, Heading, bodies, test_message};
@@ -66,8 +67,8 @@ pub struct AlertsHandle(Arc<AlertsShared>);
 #[derive(Debug)]
 struct AlertsShared {
     sources: AlertSources,
-    /// Why the last reload was refused, if it was.
-    refused: cell::Sender<Option<Arc<str>>>,
+    /// What is wrong with this server itself.
+    faults: cell::Sender<ServerFaults>,
     /// The settings of the running thread; none if no alert is configured.
     running: Mutex<Option<cell::Sender<AllAlerts>>>,
 }
@@ -76,8 +77,8 @@ impl AlertsHandle {
     /// Nothing runs yet.
     #[must_use]
     pub fn new(sources: AlertSources) -> Self {
-        let refused = cell::Sender::new(None);
-        Self(Arc::new(AlertsShared { sources, refused, running: Mutex::new(None) }))
+        let faults = cell::Sender::new(ServerFaults::default());
+        Self(Arc::new(AlertsShared { sources, faults, running: Mutex::new(None) }))
     }
 
     /// Applies these alerts. Starts the thread with the first alert, and ends it with the last.
@@ -93,7 +94,7 @@ impl AlertsHandle {
             Some(sender) => drop(sender.send_replace(alerts)),
             None => {
                 let (sender, settings) = cell::channel(alerts);
-                start(self.0.sources.clone(), settings, self.0.refused.subscribe())?;
+                start(self.0.sources.clone(), settings, self.0.faults.subscribe())?;
                 *running = Some(sender);
             }
         }
@@ -102,19 +103,24 @@ impl AlertsHandle {
 
     /// Records the result of a reload: why it was refused, or that it was not.
     pub fn reloaded(&self, refused: Option<String>) {
-        self.0.refused.send_replace(refused.map(Arc::from));
+        self.0.faults.send_modify(|faults| faults.refused_reload = refused.map(Arc::from));
+    }
+
+    /// Records why the audit cannot be written, or that it can.
+    pub fn audit_failing(&self, reason: Option<&str>) {
+        self.0.faults.send_modify(|faults| faults.audit = reason.map(Arc::from));
     }
 }
 
 fn start(
     sources: AlertSources,
     settings: cell::Receiver<AllAlerts>,
-    refused: cell::Receiver<Option<Arc<str>>>,
+    faults: cell::Receiver<ServerFaults>,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
     let run = move || {
-        runtime.block_on(run(sources, settings, refused));
+        runtime.block_on(run(sources, settings, faults));
         // A look-up of a name may hang.
         runtime.shutdown_background();
     };
@@ -125,14 +131,14 @@ fn start(
 async fn run(
     sources: AlertSources,
     mut settings: cell::Receiver<AllAlerts>,
-    refused: cell::Receiver<Option<Arc<str>>>,
+    faults: cell::Receiver<ServerFaults>,
 ) {
     let present: cell::Sender<Present> = cell::Sender::new(None);
     let sender = Arc::new(AlertSender::of_this_server(sources.admin));
     let origin = Instant::now();
     let mut receivers: BTreeMap<String, cell::Sender<Arc<AlertSettings>>> = BTreeMap::new();
     let mut tasks = JoinSet::new();
-    let watching = watch::watch(&sources, refused, &present);
+    let watching = watch::watch(&sources, faults, &present);
     tokio::pin!(watching);
     loop {
         let wanted = settings.borrow_and_update().clone();

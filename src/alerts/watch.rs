@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::alerts::AlertSources;
 use crate::alerts::ledger::PresentConditions;
 use crate::checker::CheckerCommand;
-use crate::fleet::{Condition, ConditionsRequest, conditions_of_table, unusable_pools};
+use crate::fleet::{Condition, ConditionsRequest, ServerFaults, conditions_of_table, unusable_pools};
 
 /// How long it waits for further events after one.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -26,7 +26,7 @@ pub(super) type Present = Option<Arc<PresentConditions>>;
 /// Follows the present conditions once the server is ready. Ends with the checker.
 pub(super) async fn watch(
     sources: &AlertSources,
-    mut refused: watch::Receiver<Option<Arc<str>>>,
+    mut faults: watch::Receiver<ServerFaults>,
     present: &watch::Sender<Present>,
 ) {
     let mut ready = sources.checker.ready.clone();
@@ -36,10 +36,10 @@ pub(super) async fn watch(
     let mut latest = sources.events.latest();
     loop {
         latest.mark_unchanged();
-        let reload = refused.borrow_and_update().clone();
+        let own = faults.borrow_and_update().clone();
         let looked = Instant::now();
         let Some(mut found) = look(sources).await else { return };
-        found.extend(reload.map(|reason| Condition::refused_reload(&reason)));
+        found.extend(own.conditions());
         let found: PresentConditions =
             found.into_iter().map(|condition| (condition.key.clone(), Arc::new(condition))).collect();
         present.send_if_modified(|present| {
@@ -51,7 +51,7 @@ pub(super) async fn watch(
         });
         tokio::select! {
             Ok(()) = latest.changed() => {}
-            Ok(()) = refused.changed() => {}
+            Ok(()) = faults.changed() => {}
             () = sleep(MOST) => {}
         }
         sleep(SETTLE).await;

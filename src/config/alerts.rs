@@ -36,13 +36,14 @@ const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 const ALERTMANAGER_PATH: &str = "/api/v2/alerts";
 
 /// The kinds of conditions; the words are those of `steerd events`.
-const KINDS: [EventKind; 6] = [
+const KINDS: [EventKind; 7] = [
     EventKind::Pool,
     EventKind::Service,
     EventKind::Tier,
     EventKind::Suspicion,
     EventKind::Reload,
     EventKind::Certificate,
+    EventKind::Audit,
 ];
 
 /// The names that an alert may select.

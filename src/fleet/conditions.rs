@@ -27,13 +27,14 @@ use crate::table::{AddressCondition, Decision, FULL_WEIGHT, RouteView, ServiceVi
 const MOST_NAMED: usize = 3;
 
 /// The kinds of events that are also conditions, each with its words for `events` of an alert.
-pub const CONDITIONS: [EventKind; 6] = [
+pub const CONDITIONS: [EventKind; 7] = [
     EventKind::Pool,
     EventKind::Service,
     EventKind::Tier,
     EventKind::Suspicion,
     EventKind::Reload,
     EventKind::Certificate,
+    EventKind::Audit,
 ];
 
 /// The identity of a condition, which it keeps over restarts.
@@ -108,6 +109,36 @@ impl Condition {
             fails_open: false,
             start: 0,
         }
+    }
+
+    /// Entries of the audit cannot be written for this reason.
+    #[must_use]
+    pub fn audit_failing(reason: &str) -> Self {
+        Self {
+            key: ConditionKey { kind: EventKind::Audit, name: "".into(), rule: None },
+            summary: "the audit cannot be written".into(),
+            reason: reason.into(),
+            consequence: "its entries wait in memory; those that wait when steerd ends are lost".into(),
+            fails_open: false,
+            start: 0,
+        }
+    }
+}
+
+/// What is wrong with this server itself, apart from its table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFaults {
+    /// Why the running configuration is not that of the files: the last reload was refused, or the start.
+    pub refused_reload: Option<Arc<str>>,
+    /// Why the audit cannot be written.
+    pub audit: Option<Arc<str>>,
+}
+
+impl ServerFaults {
+    /// The conditions.
+    pub fn conditions(&self) -> impl Iterator<Item = Condition> {
+        let reload = self.refused_reload.as_deref().map(Condition::refused_reload);
+        reload.into_iter().chain(self.audit.as_deref().map(Condition::audit_failing))
     }
 }
 

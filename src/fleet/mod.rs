@@ -84,7 +84,7 @@ use targets::{Linker, Spot, Targets};
 
 pub use conditions::{
     CONDITIONS, Condition, ConditionKey, ConditionsRequest, FleetConditions, OverriddenPools, PoolStarts,
-    of_table as conditions_of_table, unusable as unusable_pools,
+    ServerFaults, of_table as conditions_of_table, unusable as unusable_pools,
 };
 pub use expiry::SOON as CERTIFICATE_SOON;
 pub use explain::{

@@ -1,4 +1,4 @@
-//! Counters of reloads, of failed writes to `state_dir`, and of notifications to secondaries.
+//! Counters of reloads, of failed writes to `state_dir`, of the audit, and of notifications to secondaries.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,8 @@ pub struct Operation {
     /// When the running configuration was loaded, milliseconds since 1970.
     loaded: AtomicU64,
     state_write_failures: AtomicU64,
+    audit_lost: AtomicU64,
+    audit_failing: AtomicBool,
     notify_sent: AtomicU64,
     notify_acknowledged: AtomicU64,
     notify_refused: AtomicU64,
@@ -49,6 +51,8 @@ impl Operation {
             last_reload_succeeded: AtomicBool::new(true),
             loaded: AtomicU64::new(0),
             state_write_failures: AtomicU64::new(0),
+            audit_lost: AtomicU64::new(0),
+            audit_failing: AtomicBool::new(false),
             notify_sent: AtomicU64::new(0),
             notify_acknowledged: AtomicU64::new(0),
             notify_refused: AtomicU64::new(0),
@@ -76,6 +80,16 @@ impl Operation {
     /// Counts a failed write of health and overrides.
     pub fn state_write_failed(&self) {
         self.state_write_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an entry of the audit that will not be written, because too many wait.
+    pub fn audit_lost(&self) {
+        self.audit_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Shows whether the last attempt to write the audit has failed.
+    pub fn audit_failing(&self, is_failing: bool) {
+        self.audit_failing.store(is_failing, Ordering::Relaxed);
     }
 
     /// Counts a notification or its outcome.
@@ -121,6 +135,11 @@ impl Operation {
         text.gauge("config_last_load_timestamp_seconds", help)?.series(&[], loaded)?;
         let help = "Failed attempts to write health and overrides to state_dir.";
         text.counter("state_write_failures_total", help)?.series(&[], get(&self.state_write_failures))?;
+        let help = "Entries of the audit that were not written, because too many waited.";
+        text.counter("audit_lost_total", help)?.series(&[], get(&self.audit_lost))?;
+        let help = "1 if the audit cannot be written now; its entries wait in memory. Else 0.";
+        let failing = flag(self.audit_failing.load(Ordering::Relaxed));
+        text.gauge("audit_failing", help)?.series(&[], failing)?;
         let help = "Notifications sent to secondaries, including repeats.";
         text.counter("notify_sent_total", help)?.series(&[], get(&self.notify_sent))?;
         let help = "Notifications of secondaries by result: acknowledged, refused, unanswered.";

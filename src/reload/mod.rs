@@ -35,6 +35,7 @@ use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::alerts::{AlertsHandle, AllAlerts};
+use crate::audit::{AuditAction, AuditEntry, AuditHandle, Author};
 use crate::checker;
 use crate::config::fault::ConfigFaults;
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
@@ -109,13 +110,14 @@ pub struct Reach {
     pub events: Events,
     /// Tells of refused reloads, and follows `[[alerts]]`.
     pub alerts: AlertsHandle,
+    /// Keeps who asked for reloads.
+    pub audit: AuditHandle,
 }
 
 /// A request for a reload.
 #[derive(Debug)]
 struct ReloadRequest {
-    /// The client, for the log.
-    by: String,
+    by: Author,
     /// The file that the client named; `None` for the running one.
     meant: Option<PathBuf>,
     /// Whether to report the changes without making them.
@@ -142,13 +144,13 @@ pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Reload
 }
 
 impl ReloadHandle {
-    /// Waits for earlier reloads, then reloads. `by` is the client, for the log. `meant` is the absolute path of the
+    /// Waits for earlier reloads, then reloads. `meant` is the absolute path of the
     /// file that the client expects to be running; if it is not, the reload is refused. If the future is dropped
     /// before the configuration is loaded, the load is cancelled and nothing changes.
     ///
     /// # Errors
     /// The reason, if nothing has changed.
-    pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
+    pub async fn reload(&self, by: Author, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
         self.request(by, meant, false).await
     }
 
@@ -157,13 +159,13 @@ impl ReloadHandle {
     ///
     /// # Errors
     /// The reason, if a reload would be refused.
-    pub async fn rehearse(&self, by: String, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
+    pub async fn rehearse(&self, by: Author, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
         self.request(by, meant, true).await
     }
 
     async fn request(
         &self,
-        by: String,
+        by: Author,
         meant: Option<PathBuf>,
         is_dry_run: bool,
     ) -> Result<ReloadReport, ReloadRefusal> {
@@ -207,7 +209,7 @@ impl Reloader {
                 }
                 () = self.watched.due() => self.watched.look(&self.reach).await,
                 () = signalled.notified() => {
-                    let _ = self.reload("SIGHUP", None, std::future::pending()).await;
+                    let _ = self.reload(&Author::signal("SIGHUP"), None, std::future::pending()).await;
                 }
             }
         }
@@ -216,10 +218,11 @@ impl Reloader {
     /// Reloads, unless `unwanted` completes before the configuration is loaded.
     async fn reload(
         &mut self,
-        asked_by: &str,
+        author: &Author,
         meant: Option<PathBuf>,
         unwanted: impl Future<Output = ()>,
     ) -> Result<ReloadReport, ReloadRefusal> {
+        let asked_by = &*author.by;
         info!(asked_by, "reloading the configuration");
         let outcome = self.try_reload(asked_by, meant, unwanted).await;
         let counts = &self.reach.metrics.operation;
@@ -238,6 +241,15 @@ impl Reloader {
                 refusal.tell(asked_by, &self.reach.events.now());
             }
         }
+        self.reach.audit.note(AuditEntry {
+            action: AuditAction::Reload,
+            subject: String::new(),
+            author: author.clone(),
+            reason: None,
+            before: None,
+            after: outcome.as_ref().ok().map(ReloadReport::in_words),
+            refused: outcome.as_ref().err().map(ReloadRefusal::in_full),
+        });
         outcome
     }
 

@@ -129,6 +129,11 @@ impl ReloadReport {
         told.join("; ")
     }
 
+    /// The changes on one line, also if there are none.
+    pub(super) fn in_words(&self) -> String {
+        if self.is_empty() { "nothing has changed".into() } else { self.shown() }
+    }
+
     pub(super) fn tell(&self, asked_by: &str, teller: &Teller) {
         for warning in self.new_warnings.iter().take(MOST_TOLD) {
             warn!("{}: {}", warning.location, warning.message);

@@ -131,6 +131,7 @@ fn names_and_severities_are_those_of_the_rules() {
         (EventKind::Suspicion, false, "SteerdSelfSuspected"),
         (EventKind::Reload, false, "SteerdReloadRefused"),
         (EventKind::Certificate, false, "SteerdCertificateExpires"),
+        (EventKind::Audit, false, "SteerdAuditNotWritten"),
     ] {
         let mut message = message(1, 0);
         let condition = Arc::make_mut(&mut message.firing[0].condition);

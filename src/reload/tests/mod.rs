@@ -33,6 +33,7 @@ const OTHER_SECRET: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
 struct Fixture {
     directory: TempDir,
     handle: ReloadHandle,
+    audit: AuditHandle,
     limits: InForce,
     access: watch::Receiver<Access>,
     state_dir: watch::Receiver<Option<StateDirectory>>,
@@ -140,20 +141,28 @@ impl Fixture {
         let ready = watch::channel(true).1;
         let published = Published::new(table());
         let checker = checker::CheckerHandle { published, ready, commands };
+        let alerts = no_alerts(&checker);
+        let events = Events::new(SystemTime::now());
+        let audit = {
+            let (place, metrics) = (state_dir.subscribe(), Arc::clone(&metrics));
+            AuditHandle::start(place, metrics, events.clone(), alerts.clone()).unwrap()
+        };
         let reach = Reach {
             notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
-            alerts: no_alerts(&checker),
+            alerts,
+            audit: audit.clone(),
             checker,
             limits: limits.clone(),
             access,
             state_dir,
             metrics: Arc::clone(&metrics),
-            events: Events::new(SystemTime::now()),
+            events,
         };
         let handle = start(Some(file), Configured::of(&setup), reach);
         Self {
             directory,
             handle,
+            audit,
             limits,
             access: access_seen,
             state_dir: state_dir_seen,
@@ -550,6 +559,7 @@ async fn without_a_file_or_without_a_checker() {
         state_dir: watch::channel(None).0,
         metrics: Arc::new(Metrics::new(1)),
         events: Events::new(SystemTime::now()),
+        audit: fixture.audit.clone(),
     };
     let demo = start(None, Configured::of(&setup), reach());
     assert!(matches!(demo.reload("a test".into(), None).await, Err(ReloadRefusal::NoFile)));

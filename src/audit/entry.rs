@@ -1,0 +1,174 @@
+//! The entries of the audit, and their form in the file and in the API.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The longest text of an entry, bytes; a longer one is cut.
+const MAX_TEXT: usize = 4 << 10;
+
+/// The thing that an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuditAction {
+    /// The state of a backend.
+    Override,
+    /// The weight of a backend.
+    Weight,
+    /// A failover of a service, or its end.
+    Failover,
+    /// The return of a service to an earlier tier.
+    Failback,
+    /// The configuration was read again.
+    Reload,
+    /// An earlier configuration was taken.
+    Rollback,
+    /// Another process has taken over.
+    Upgrade,
+    /// The audit itself: a line that a crash has cut off.
+    Audit,
+}
+
+impl AuditAction {
+    /// All actions.
+    pub const ALL: [Self; 8] = [
+        Self::Override,
+        Self::Weight,
+        Self::Failover,
+        Self::Failback,
+        Self::Reload,
+        Self::Rollback,
+        Self::Upgrade,
+        Self::Audit,
+    ];
+
+    /// The name in the file and in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::Weight => "weight",
+            Self::Failover => "failover",
+            Self::Failback => "failback",
+            Self::Reload => "reload",
+            Self::Rollback => "rollback",
+            Self::Upgrade => "upgrade",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// The author of a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Author {
+    /// In words, as in the log: `127.0.0.1:40112 with the token ops`, `SIGHUP`, `watch`.
+    pub by: String,
+    /// The name of the token that the client has shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The user of the client, if it is a process of this machine on a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The address of the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl Author {
+    /// An author that is not a client: a signal, or the server itself.
+    #[must_use]
+    pub fn named(by: &str) -> Self {
+        Self { by: by.into(), ..Self::default() }
+    }
+
+    /// A signal, such as `SIGHUP`.
+    #[must_use]
+    pub fn signal(name: &str) -> Self {
+        Self::named(&format!("a signal ({name})"))
+    }
+}
+
+impl From<&str> for Author {
+    fn from(by: &str) -> Self {
+        Self::named(by)
+    }
+}
+
+/// An entry to be noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The kind of change.
+    pub action: AuditAction,
+    /// The changed thing: `web/gw1`, `www.example.com`; empty for the server as a whole.
+    pub subject: String,
+    /// The author.
+    pub author: Author,
+    /// The reason that the author gave.
+    pub reason: Option<String>,
+    /// The state before.
+    pub before: Option<String>,
+    /// The state after, or the wanted one if it was refused.
+    pub after: Option<String>,
+    /// Why it was refused or failed; none if it was done.
+    pub refused: Option<String>,
+}
+
+/// A noted entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Grows with each entry, also over restarts.
+    pub id: u64,
+    /// The time of day.
+    pub at: Timestamp,
+    /// [`AuditAction::as_str`], or that of a later version.
+    pub action: String,
+    /// See [`AuditEntry::subject`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// See [`AuditEntry::author`].
+    #[serde(flatten)]
+    pub author: Author,
+    /// See [`AuditEntry::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// See [`AuditEntry::before`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// See [`AuditEntry::after`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// `done` or `refused`.
+    pub outcome: Cow<'static, str>,
+    /// See [`AuditEntry::refused`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl AuditRecord {
+    /// An entry that was noted at this time.
+    #[must_use]
+    pub fn new(id: u64, at: Timestamp, entry: AuditEntry) -> Self {
+        let AuditEntry { action, subject, author, reason, before, after, refused } = entry;
+        Self {
+            id,
+            at,
+            action: action.as_str().into(),
+            subject: cut(subject),
+            author: Author { by: cut(author.by), ..author },
+            reason: reason.map(cut),
+            before: before.map(cut),
+            after: after.map(cut),
+            outcome: if refused.is_some() { "refused" } else { "done" }.into(),
+            why: refused.map(cut),
+        }
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" ..");
+    }
+    text
+}

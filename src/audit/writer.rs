@@ -1,0 +1,139 @@
+//! The thread that writes the entries, in batches.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::info;
+
+use crate::alerts::AlertsHandle;
+use crate::events::{Events, tell};
+use crate::metrics::Metrics;
+
+use super::entry::{AuditAction, AuditEntry, AuditRecord, Author};
+use super::file::{self, LastLine};
+use super::{AUDIT_KEPT, AuditShared};
+
+/// The time from a failed attempt to the next one.
+const AUDIT_RETRY: Duration = Duration::from_secs(2);
+/// The most entries that are written at once.
+const AT_ONCE: usize = 256;
+
+/// Where a failure is told.
+#[derive(Debug)]
+pub struct AuditOutputs {
+    /// Counts lost entries.
+    pub metrics: Arc<Metrics>,
+    /// A failure is an event.
+    pub events: Events,
+    /// A failure is a condition.
+    pub alerts: AlertsHandle,
+}
+
+/// Reads the entries of earlier runs, then writes those that are noted, until the audit ends.
+pub(super) fn run(shared: &AuditShared) {
+    let place = shared.place.borrow().clone();
+    if let Some(place) = place {
+        let earlier = file::last(place.directory(), AUDIT_KEPT);
+        shared.state().recall(earlier);
+    }
+    while let Some(batch) = next_batch(shared) {
+        let written = write(shared, &batch);
+        let mut state = shared.state();
+        state.writing = None;
+        let failed = written.as_ref().err().cloned();
+        if failed.is_none() {
+            state.waiting.drain(..batch.len());
+        }
+        let before = std::mem::replace(&mut state.failing, failed);
+        drop(state);
+        shared.written.notify_all();
+        tell_outcome(shared, before, written.err());
+    }
+}
+
+/// Waits for entries; after a failure, until it is time to try again. None at the end.
+fn next_batch(shared: &AuditShared) -> Option<Vec<Arc<AuditRecord>>> {
+    let mut state = shared.state();
+    let retry = Instant::now() + AUDIT_RETRY;
+    loop {
+        let left = retry.saturating_duration_since(Instant::now());
+        let is_due = state.failing.is_none() || left.is_zero();
+        if !state.waiting.is_empty() && (is_due || state.is_ending) {
+            state.writing = Some(Instant::now());
+            return Some(state.waiting.iter().take(AT_ONCE).map(Arc::clone).collect());
+        }
+        if state.is_ending {
+            return None;
+        }
+        state = if state.failing.is_some() {
+            let waited = shared.work.wait_timeout(state, left);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            shared.work.wait(state).unwrap_or_else(PoisonError::into_inner)
+        };
+    }
+}
+
+/// Writes entries to the present directory; without one, they are only in memory.
+fn write(shared: &AuditShared, batch: &[Arc<AuditRecord>]) -> Result<(), String> {
+    let place = shared.place.borrow().clone();
+    let Some(place) = place else { return Ok(()) };
+    let lines = batch.iter().flat_map(|record| line(record)).collect::<Vec<u8>>();
+    let torn = || {
+        let first = batch.first().map_or(0, |record| record.id);
+        let entry = AuditEntry {
+            action: AuditAction::Audit,
+            subject: file::AUDIT.into(),
+            author: Author::named("steerd"),
+            reason: None,
+            before: None,
+            after: None,
+            refused: Some(
+                "the line before this one is incomplete: steerd or the machine ended while it was written"
+                    .into(),
+            ),
+        };
+        let mut bytes = vec![b'\n'];
+        bytes.extend(line(&AuditRecord::new(first.saturating_sub(1), Timestamp::now(), entry)));
+        bytes
+    };
+    let path = place.directory().join(file::AUDIT);
+    match file::append(place.directory(), &lines, torn) {
+        Ok(LastLine::Whole) => Ok(()),
+        Ok(LastLine::Torn) => {
+            info!(file = %path.display(), "the last line of the audit was incomplete; a line after it says so");
+            Ok(())
+        }
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// A line of the file.
+fn line(record: &AuditRecord) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn tell_outcome(shared: &AuditShared, before: Option<String>, failed: Option<String>) {
+    let AuditOutputs { metrics, events, alerts } = &shared.outputs;
+    metrics.operation.audit_failing(failed.is_some());
+    match (before, failed) {
+        (None, Some(reason)) => {
+            alerts.audit_failing(Some(&reason));
+            tell!(
+                events.now(),
+                error,
+                Audit,
+                reason,
+                "the audit cannot be written; its entries wait in memory, and steerd tries again every {AUDIT_RETRY:?}"
+            );
+        }
+        (Some(_), None) => {
+            alerts.audit_failing(None);
+            tell!(events.now(), info, Audit, "the audit is written again");
+        }
+        _ => {}
+    }
+}
