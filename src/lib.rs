@@ -43,11 +43,13 @@ pub mod retired;
 pub mod fleet;
 pub mod checker;
 // Floor 4: sockets for DNS.
+pub mod tap;
 pub mod listener;
 pub mod notify;
 // Floor 5: files, operators, composition.
 pub mod geo;
 pub mod alerts;
+pub mod visibility;
 pub mod config;
 pub mod state;
 pub mod audit;

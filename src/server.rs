@@ -39,6 +39,7 @@ use crate::reload::{self, Configured, Reach};
 use crate::server::descriptors::Shares;
 use crate::state::{self, Keeper, StateDirectory};
 use crate::sys;
+use crate::visibility::Visibility;
 
 /// The longest time by which the last entries of the audit may delay the stop.
 const AUDIT_TIME: Duration = Duration::from_secs(1);
@@ -112,6 +113,7 @@ pub struct Server {
     listeners: Option<Listeners>,
     metrics: Arc<Metrics>,
     limits: InForce,
+    visibility: Visibility,
     notify: notify::NotifyHandle,
     keeper: Keeper,
     /// Notes who has changed what.
@@ -150,6 +152,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
 
     let configured = Configured::of(&setup);
     let Setup { server, admin, served, alerts: wanted_alerts, .. } = setup;
+    let state_dir = server.state_dir.clone();
     let (place, memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.workers()));
     let capacity = fleet::Capacity { counting_threads: bound.workers(), probes: shares.probes };
@@ -167,6 +170,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         metrics: Arc::clone(&metrics),
         admin: admin_address,
     };
+    let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
+    visibility.configure(&server.visibility, state_dir.as_deref());
     let alerts = AlertsHandle::new(sources);
     alerts.change(wanted_alerts).map_err(StartError::Alerts)?;
     let audit = {
@@ -183,6 +188,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         events: events.clone(),
         alerts,
         audit: audit.clone(),
+        visibility: visibility.clone(),
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
@@ -196,6 +202,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
             lost_because: keeper.lost_because(),
             events,
             audit: audit.clone(),
+            visibility: visibility.clone(),
         };
         let running = apart.within(|| bound.serve(source));
         (apart, running)
@@ -212,6 +219,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         listeners: None,
         metrics,
         limits,
+        visibility,
         notify,
         keeper,
         audit,
@@ -340,6 +348,7 @@ impl Server {
             server.stop().await;
             drop(apart);
         }
+        self.visibility.stop().await;
         self.keeper.stop().await;
         let audit = self.audit;
         let _ = tokio::task::spawn_blocking(move || audit.flush(AUDIT_TIME)).await;
@@ -409,6 +418,7 @@ mod tests {
                 steering: Steering::Hash,
                 limits: Limits::default(),
                 state_dir: None,
+                visibility: crate::visibility::VisibilitySettings::default(),
             },
             admin: AdminSettings { listen: Some(admin), access: Access::default() },
             served: Served {

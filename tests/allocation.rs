@@ -22,6 +22,7 @@ use steerd::probe::Report;
 use steerd::served::Served;
 use steerd::service::{Answers, Route, Service};
 use steerd::settings::Settings;
+use steerd::tap::{AnsweredQuery, Drawn, SLOTS, SampleOutcome, SampleRate, Tap, Tapping, Taps};
 use steerd::wire::MAX_MESSAGE;
 use steerd::zone::{Catalog, reader};
 
@@ -46,6 +47,46 @@ fn no_kind_of_answer_takes_memory() {
         }
         kind.check(table);
     }
+}
+
+/// With the query log and dnstap on, whether their slots are free or all taken.
+#[test]
+fn a_sample_takes_no_memory() {
+    let world = World::new();
+    let mut responder = Responder::new(SmallRng::seed_from_u64(1));
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let tap = || Arc::new(Tap::new(SampleRate::ALL, Arc::default()));
+    let taps = Taps { query_log: Some(tap()), dnstap: Some(tap()) };
+    let tapping = Tapping { taps: &taps, server: "192.0.2.53:53".parse().unwrap() };
+    // The last kind finds all slots taken.
+    let kinds = kinds::all();
+    for (left, kind) in (0..kinds.len()).rev().zip(&kinds) {
+        let setting = Setting::new(kind.transport);
+        let table = kind.table(&world);
+        let times = if left == 0 { SLOTS } else { 3 };
+        let ((), calls) = allocation::calls_during(|| {
+            for _ in 0..times {
+                let chosen = tapping.choose().expect("each query is a sample");
+                let Disposition::Reply(facts) =
+                    responder.respond(&kind.query, &setting.client, table, &mut buffer)
+                else {
+                    panic!("{}: no reply", kind.name)
+                };
+                chosen.take(AnsweredQuery {
+                    client: &setting.client,
+                    query: &kind.query,
+                    reply: &buffer[..facts.length],
+                    outcome: SampleOutcome::of(Ok(&facts)),
+                    drawn: facts.service.map(|service| Drawn { service, picked: responder.picked(), table }),
+                });
+            }
+        });
+        assert_eq!(calls, 0, "{}", kind.name);
+    }
+    let [log, dnstap] = [taps.query_log.unwrap(), taps.dnstap.unwrap()];
+    let read = || while log.next(|_| ()).is_some() {};
+    let ((), calls) = allocation::calls_during(read);
+    assert_eq!((calls, dnstap.series().dropped() > 0), (0, true));
 }
 
 /// A word may be as long as its file, and suggesting a correction for it must not cost more than

@@ -23,6 +23,7 @@ use steerd::metrics::Metrics;
 use steerd::notify;
 use steerd::reload::{self, Configured, Reach};
 use steerd::table::Published;
+use steerd::visibility::Visibility;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -36,7 +37,7 @@ const LONGEST_REPLY: usize = 1 << 20;
 const LONGEST_REASON: usize = 200;
 
 /// The methods and paths to which bodies are sent.
-const PLACES: [(Method, &str); 10] = [
+const PLACES: [(Method, &str); 12] = [
     (Method::PUT, "/api/v1/pools/web/backends/one/override"),
     (Method::POST, "/api/v1/reload"),
     (Method::PUT, "/api/v1/pools/web/backends/%20%ff/override"),
@@ -47,6 +48,8 @@ const PLACES: [(Method, &str); 10] = [
     (Method::PUT, "/api/v1/services/one.eight.svc.example/failover"),
     (Method::DELETE, "/api/v1/services/one.eight.svc.example/failover"),
     (Method::POST, "/api/v1/services/one.eight.svc.example/failback"),
+    (Method::PUT, "/api/v1/query-log"),
+    (Method::PUT, "/api/v1/dnstap"),
 ];
 
 /// The admin server with a substitute for the checker that does not answer.
@@ -114,16 +117,19 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
     let audit =
         AuditHandle::start(state_dir.subscribe(), Arc::clone(&metrics), events.clone(), alerts.clone())
             .unwrap();
+    let limits = InForce::new(Limits::default(), usize::MAX);
+    let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
     let reach = Reach {
         alerts,
         audit: audit.clone(),
         checker: checker.clone(),
         notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
-        limits: InForce::new(Limits::default(), usize::MAX),
+        limits,
         access,
         state_dir,
         metrics: Arc::clone(&metrics),
         events: events.clone(),
+        visibility: visibility.clone(),
     };
     let running = Configured::of(&config::load(&file).unwrap());
     let reload = reload::start(Some(file), running, reach);
@@ -136,6 +142,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         lost_because: watch::channel(None).1,
         events,
         audit,
+        visibility,
     }
 }
 

@@ -124,7 +124,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
     assert_eq!((facts.rcode, facts.truncated), (reply.rcode(), reply.flags & flag::TC != 0), "{facts:?}");
     check_sections(&reply);
 
-    let picked = responder.picked().count();
+    let picked = responder.picked().len();
     match facts.service {
         Some(served) if served.pool.is_some() => {
             let last = reply.answers.last().map(|record| record.owner.clone());

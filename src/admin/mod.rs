@@ -27,6 +27,7 @@ mod status;
 mod text;
 mod tiers;
 mod traffic;
+mod visibility;
 
 use std::io;
 use std::net::SocketAddr;
@@ -58,6 +59,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::spelling::closest;
 use crate::sys;
+use crate::visibility::Visibility;
 
 pub(crate) use connections::MOST as MOST_CONNECTIONS;
 pub(crate) use overrides::{override_length, override_reason};
@@ -88,6 +90,8 @@ pub struct Sources {
     pub events: Events,
     /// Who has changed what.
     pub audit: AuditHandle,
+    /// The query log and dnstap.
+    pub visibility: Visibility,
 }
 
 /// The state shared by all requests.
@@ -237,6 +241,14 @@ fn routes(shown: AdminState) -> Router {
         .route("/api/v1/services/{name}/failback", post(tiers::fail_back))
         .route("/api/v1/services/{name}/failover", put(tiers::fail_over).delete(tiers::end_failover))
         .route("/api/v1/reload", post(reload::reload))
+        .route(
+            "/api/v1/query-log",
+            get(visibility::query_log).put(visibility::put_query_log).delete(visibility::delete_query_log),
+        )
+        .route(
+            "/api/v1/dnstap",
+            get(visibility::dnstap).put(visibility::put_dnstap).delete(visibility::delete_dnstap),
+        )
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response(set_common_headers))

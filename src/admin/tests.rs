@@ -38,6 +38,7 @@ use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
 use crate::service::{Failback, Service};
 use crate::table::{PoolView, Published, Services, Standing, Table};
+use crate::visibility::Visibility;
 use crate::zone::Catalog;
 
 struct Fixture {
@@ -170,16 +171,19 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let audit =
         AuditHandle::start(state_dir.subscribe(), Arc::clone(&metrics), events.clone(), alerts.clone())
             .unwrap();
+    let limits = InForce::new(Limits::default(), usize::MAX);
+    let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
     let reach = Reach {
         alerts,
         audit: audit.clone(),
         checker: checker.clone(),
         notify: crate::notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
-        limits: InForce::new(Limits::default(), usize::MAX),
+        limits,
         access,
         state_dir,
         metrics: Arc::clone(&metrics),
         events: events.clone(),
+        visibility: visibility.clone(),
     };
     let setup = config::load(&file).unwrap();
     let running = Configured::of(&setup);
@@ -204,6 +208,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         lost_because: watch::channel(None).1,
         events,
         audit,
+        visibility,
     });
     Fixture { address, running, serving, overrides, directory }
 }

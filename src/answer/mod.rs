@@ -257,8 +257,8 @@ impl<R: Rng> Responder<R> {
     }
 
     /// The backends in the last reply, as indices within their pool.
-    pub fn picked(&self) -> impl Iterator<Item = u32> {
-        self.picked.indices().iter().copied()
+    pub fn picked(&self) -> &[u32] {
+        self.picked.indices()
     }
 }
 

@@ -26,6 +26,7 @@ mod serve;
 mod servers;
 mod status;
 mod tiers;
+mod visibility;
 mod waiting;
 mod weight;
 
@@ -42,6 +43,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::reload::Purpose;
+use crate::cli::visibility::Tapped;
 use crate::config::{self, Setup};
 use crate::pool::Override;
 use crate::printable::{printable, printable_json};
@@ -234,6 +236,32 @@ Examples:
   steerd failover www.example.com site-b --for 2h --reason drill
   steerd failover www.example.com auto          end it; the service returns according to its `failback`")]
     Failover(tiers::FailingOver),
+    /// Log a sample of the queries for a time, one JSON object per line
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  steerd query-log on                          10% of the queries for 10 minutes
+  steerd query-log on --sample 100% --for 1m   all of them for a minute
+  steerd query-log off
+
+The file is that of `query_log` under [server], else queries.jsonl in state_dir. Addresses of clients are personal
+data: see docs/OPERATIONS.md.
+
+Exit codes: 0 done; 1 refused, or there is no server; 2 usage."
+    )]
+    QueryLog(visibility::Switch),
+    /// Send a sample of the queries and replies to the reader of `dnstap` under [server], for a time
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  steerd dnstap on --sample 100% --for 5m
+  steerd dnstap status
+
+Exit codes: 0 done; 1 refused, or there is no server; 2 usage."
+    )]
+    Dnstap(visibility::Switch),
     /// Try the alerts of a configuration
     Alerts(alerts::AlertsArguments),
     /// Run an example on this machine: three HTTP backends, a zone and a service; needs no setup
@@ -327,6 +355,8 @@ pub fn run() -> ExitCode {
         Command::Weight(weighing) => weight::run(&weighing),
         Command::Failback(returning) => tiers::fail_back(&returning),
         Command::Failover(failing) => tiers::fail_over(&failing),
+        Command::QueryLog(switch) => visibility::run_switch(Tapped::QueryLog, &switch),
+        Command::Dnstap(switch) => visibility::run_switch(Tapped::Dnstap, &switch),
         Command::Alerts(arguments) => alerts::run(&arguments),
         Command::Demo(ports) => demo::run(ports),
         Command::Init(init) => init::run(&init),

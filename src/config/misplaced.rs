@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 18] = [
+const PLACES: [(&str, &[&str]); 20] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -18,10 +18,14 @@ const PLACES: [(&str, &[&str]); 18] = [
             "tcp_connections",
             "tcp_idle",
             "rate_limit",
+            "query_log",
+            "dnstap",
             "state_dir",
             "startup_wait",
         ],
     ),
+    ("[server.query_log]", &["file", "sample", "anonymize"]),
+    ("[server.dnstap]", &["socket", "sample", "identity"]),
     ("[server.rate_limit]", &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"]),
     ("[admin]", &["listen", "token_file", "public_reads"]),
     ("[client]", &["admin", "token_file"]),

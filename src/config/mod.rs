@@ -38,6 +38,7 @@ mod token;
 mod transfer;
 mod unquoted;
 mod value;
+mod visibility;
 mod zones;
 
 use std::collections::HashMap;
@@ -59,6 +60,7 @@ use crate::geo::RuleFiles;
 use crate::listener::{Limits, Steering};
 use crate::pool::PoolId;
 use crate::served::Served;
+use crate::visibility::VisibilitySettings;
 
 pub(crate) use account::protection;
 pub use admin::{Access, AdminPlace, AdminSettings};
@@ -98,6 +100,8 @@ pub struct ServerSettings {
     pub limits: Limits,
     /// The directory that keeps health and overrides over a restart; without it, they are lost.
     pub state_dir: Option<PathBuf>,
+    /// The query log and dnstap.
+    pub visibility: VisibilitySettings,
 }
 
 /// Reads a configuration, the files it includes and the zone files it names. Blocks, at most for a limited time.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::source::At;
 use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
-use crate::config::{ServerSettings, address, binding};
+use crate::config::{ServerSettings, address, binding, visibility};
 use crate::cookie::CookieSecrets;
 use crate::listener::rate_limit::RateLimit;
 use crate::listener::{Limits, Steering};
@@ -18,6 +18,7 @@ use crate::network::{Network, Networks};
 use crate::pool::Family;
 use crate::printable::quoted;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
+use crate::visibility::VisibilitySettings;
 
 /// More than one per core are useless.
 const WORKERS: RangeInclusive<usize> = 0..=1024;
@@ -62,6 +63,7 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
         steering: Steering::Hash,
         limits: Limits::default(),
         state_dir: None,
+        visibility: VisibilitySettings::default(),
     };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
@@ -97,6 +99,7 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
         if let Some(entry) = table.get("rate_limit") {
             server.limits.rate = read_rate_limit(entry);
         }
+        server.visibility = visibility::read(&mut table);
         server.state_dir = table.read("state_dir", directory).map(|read| read.value);
         if let Some(wait) = table.read("startup_wait", |value| value.duration(STARTUP_WAITS)) {
             startup_wait = wait.value;

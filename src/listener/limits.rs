@@ -1,6 +1,8 @@
 //! Limits on clients, and the cell with the limits in force, which a reload changes while the
 //! listeners run.
 //!
+//! The taps that are on are in the same cell, so that both cost one load.
+//!
 //! They are not part of the answer table because no answer depends on them. Like the table, they
 //! are loaded once per batch without waiting.
 
@@ -11,6 +13,7 @@ use arc_swap::{ArcSwap, Cache};
 use tracing::warn;
 
 use crate::listener::rate_limit::{Limiter, RateLimit};
+use crate::tap::Taps;
 
 /// Limits on TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +49,13 @@ pub struct InForce {
 }
 
 /// The limits in the form that the listeners use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Active {
     pub(super) tcp: TcpLimits,
     pub(super) limiter: Option<Arc<Limiter>>,
     rate: Option<RateLimit>,
+    /// `None` if no tap is on.
+    pub(super) taps: Option<Taps>,
 }
 
 /// A worker's view of the cell. It costs one atomic load if nothing has changed.
@@ -61,16 +66,22 @@ impl InForce {
     /// configured number is higher.
     #[must_use]
     pub fn new(limits: Limits, most_connections: usize) -> Self {
-        let active = Active::new(limits, most_connections, None);
+        let active = Active::new(within(limits, most_connections), None);
         Self { active: Arc::new(ArcSwap::from_pointee(active)), most_connections }
     }
 
     /// Replaces the limits. A connection that is already waiting keeps the old ones until its wait
     /// ends. If the rate limit is unchanged, its accounts stay, so that a reload gives a flood no
-    /// new allowance. Only one caller at a time may change the limits.
+    /// new allowance.
     pub fn change(&self, limits: Limits) {
-        let active = Active::new(limits, self.most_connections, Some(&self.active.load()));
-        self.active.store(Arc::new(active));
+        let limits = within(limits, self.most_connections);
+        self.active.rcu(|active| Active::new(limits.clone(), Some(active)));
+    }
+
+    /// Replaces the taps that are on. A worker that waits for queries notices within 0.1 seconds.
+    pub fn tap(&self, taps: &Taps) {
+        let taps = Some(taps).filter(|taps| !taps.is_empty());
+        self.active.rcu(|active| Active { taps: taps.cloned(), ..(**active).clone() });
     }
 
     /// The limits in force.
@@ -89,21 +100,27 @@ impl InForce {
     }
 }
 
-impl Active {
-    fn new(limits: Limits, most_connections: usize, previous: Option<&Self>) -> Self {
-        let Limits { mut tcp, rate } = limits;
-        if tcp.connections > most_connections {
-            warn!(
-                "`tcp_connections` is {}, but the limit of open descriptors leaves room for {most_connections} \
+/// The limits with no more connections than there may be.
+fn within(mut limits: Limits, most_connections: usize) -> Limits {
+    let tcp = &mut limits.tcp;
+    if tcp.connections > most_connections {
+        warn!(
+            "`tcp_connections` is {}, but the limit of open descriptors leaves room for {most_connections} \
                  TCP connections: steerd accepts no more. Raise the limit (LimitNOFILE= of systemd, ulimit -n of \
                  a shell) and restart steerd, or lower `tcp_connections`",
-                tcp.connections
-            );
-            tcp.connections = most_connections;
-        }
+            tcp.connections
+        );
+        tcp.connections = most_connections;
+    }
+    limits
+}
+
+impl Active {
+    fn new(limits: Limits, previous: Option<&Arc<Self>>) -> Self {
+        let Limits { tcp, rate } = limits;
         let kept = previous.filter(|previous| previous.rate == rate).map(|previous| previous.limiter.clone());
         let limiter = kept.unwrap_or_else(|| rate.clone().map(|rate| Arc::new(Limiter::new(rate))));
-        Self { tcp, limiter, rate }
+        Self { tcp, limiter, rate, taps: previous.and_then(|previous| previous.taps.clone()) }
     }
 }
 

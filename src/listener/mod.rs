@@ -29,11 +29,12 @@ use tracing::warn;
 
 use self::placement::Placement;
 use self::rate_limit::{LimitAction, Limiter};
-use crate::answer::{self, Client, Disposition, Responder};
+use crate::answer::{self, Client, Disposition, Reply, Responder};
 use crate::metrics::{Batch, Counted, Dropped, Metrics};
 use crate::sys;
 use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};
+use crate::tap::{AnsweredQuery, Drawn, SampleOutcome, Tapping};
 
 pub use limits::{InForce, Limits, TcpLimits};
 
@@ -316,12 +317,14 @@ fn cookie_time() -> u32 {
     u32::try_from(unix_time() & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// The counts of a listener and the rate limits of its clients.
+/// The counts of a listener, the rate limits of its clients, and the taps that take samples.
 #[derive(Clone, Copy)]
 struct Accounting<'a> {
     batch: &'a Batch<'a>,
     /// With the current time. `None` for TCP, because the handshake proves the client's address.
     limiter: Option<(&'a Limiter, Duration)>,
+    /// `None` if no tap is on.
+    tapping: Option<Tapping<'a>>,
 }
 
 /// Processes one message. A panic is a bug in steerd: it costs only this message and is counted, so
@@ -332,8 +335,8 @@ fn contain<T>(batch: &Batch<'_>, work: impl FnOnce() -> T) -> Option<T> {
     done.inspect_err(|_| batch.happened(Counted::Panicked, 1)).ok()
 }
 
-/// Answers one message and counts it. Every listener calls `answer` through this function. Returns
-/// the length of the reply, if there is one.
+/// Answers one message, counts it, and lets the taps take a sample. Every listener calls `answer`
+/// through this function. Returns the length of the reply, if there is one.
 fn respond<R: Rng>(
     responder: &mut Responder<R>,
     query: &[u8],
@@ -342,7 +345,33 @@ fn respond<R: Rng>(
     reply: &mut [u8],
     accounting: Accounting<'_>,
 ) -> Option<usize> {
-    let Accounting { batch, limiter } = accounting;
+    let chosen = accounting.tapping.and_then(Tapping::choose);
+    let answered = answer_and_count(responder, query, client, table, reply, accounting);
+    if let Some(chosen) = chosen {
+        let length = answered.as_ref().map_or(0, |facts| facts.length);
+        let service = answered.as_ref().ok().and_then(|facts| facts.service);
+        chosen.take(AnsweredQuery {
+            client,
+            query,
+            reply: reply.get(..length).unwrap_or_default(),
+            outcome: SampleOutcome::of(answered.as_ref().map_err(|why| *why)),
+            drawn: service.map(|service| Drawn { service, picked: responder.picked(), table }),
+        });
+    }
+    answered.ok().map(|facts| facts.length)
+}
+
+/// Answers one message and counts it. Returns the facts about the reply, or why there is none.
+#[inline]
+fn answer_and_count<'t, R: Rng>(
+    responder: &mut Responder<R>,
+    query: &[u8],
+    client: &Client,
+    table: &'t Table,
+    reply: &mut [u8],
+    accounting: Accounting<'_>,
+) -> Result<Reply<'t>, Dropped> {
+    let Accounting { batch, limiter, .. } = accounting;
     batch.received(client.transport, client.address);
     #[cfg(test)]
     tests::panic_if_planted(query);
@@ -358,13 +387,16 @@ fn respond<R: Rng>(
             }
             LimitAction::Drop => {
                 batch.dropped(Dropped::Limited);
-                return None;
+                return Err(Dropped::Limited);
             }
         }
     }
     disposition = signature::complete(disposition, query, client, table, reply);
     batch.answered(&disposition);
-    let Disposition::Reply(facts) = disposition else { return None };
+    let facts = match disposition {
+        Disposition::Reply(facts) => facts,
+        Disposition::Drop(reason) => return Err(Dropped::Unanswerable(reason)),
+    };
     if let Some(served) = facts.service {
         let answers = table.answers();
         if let Some(column) = served.column {
@@ -372,11 +404,11 @@ fn respond<R: Rng>(
         }
         if let Some(pool) = served.pool {
             for backend in responder.picked() {
-                answers.count_backend(batch.row(), pool, backend as usize);
+                answers.count_backend(batch.row(), pool, *backend as usize);
             }
         }
     }
-    Some(facts.length)
+    Ok(facts)
 }
 
 /// Counts a message that is longer than a query may be, and does not answer it.

@@ -16,7 +16,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ use crate::metrics::{Batch, Counted, Metrics};
 use crate::sys;
 use crate::sys::batch::MAX_QUERY;
 use crate::table::{Published, Table};
+use crate::tap::{AnsweredQuery, SampleOutcome, Tapping};
 use crate::wire::{Full, MAX_MESSAGE, rcode};
 
 /// Size of one read, bytes: one query of maximum length, or many short pipelined ones.
@@ -53,6 +54,9 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 const FIRST_REST: Duration = Duration::from_millis(50);
 /// Maximum pause after a failed accept.
 const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// For a connection that is broken already.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// State that all connections share.
 #[derive(Debug)]
@@ -146,9 +150,11 @@ async fn serve(
     eviction: Eviction,
     shared: Arc<TcpContext>,
 ) {
+    let local = stream.local_addr().unwrap_or(UNKNOWN);
     let mut connection = ClientConnection {
         stream,
         peer,
+        local,
         shared: &shared,
         place: &place,
         eviction: &eviction,
@@ -171,6 +177,8 @@ async fn serve(
 struct ClientConnection<'a> {
     stream: TcpStream,
     peer: SocketAddr,
+    /// The address to which it is connected.
+    local: SocketAddr,
     shared: &'a TcpContext,
     place: &'a Place,
     eviction: &'a Eviction,
@@ -242,7 +250,9 @@ impl ClientConnection<'_> {
     /// are enough replies to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
         let batch = self.shared.batch();
-        let accounting = Accounting { batch: &batch, limiter: None };
+        let limits = self.shared.limits.load();
+        let tapping = limits.taps.as_ref().map(|taps| Tapping { taps, server: self.local });
+        let accounting = Accounting { batch: &batch, limiter: None, tapping };
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
@@ -365,19 +375,29 @@ fn append_transfer(
     query: &[u8],
     client: &Client,
     table: &Table,
-    Accounting { batch, .. }: Accounting<'_>,
+    Accounting { batch, tapping, .. }: Accounting<'_>,
 ) -> Option<QueryResult> {
     SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
+        let mut refused = 0;
         let (asked, code) = match transfer::begin(query, client, table, reply) {
             Begun::Other => return None,
             Begun::Refused(length, code) => {
                 append_framed(replies, reply.get(..length).unwrap_or(&[]));
+                refused = length;
                 (QueryResult::Replied, code)
             }
             Begun::Transfer(outgoing) => (QueryResult::Transfer(outgoing), rcode::NOERROR),
         };
         batch.received(client.transport, client.address);
         batch.replied(code);
+        if let Some(chosen) = tapping.and_then(Tapping::choose) {
+            let outcome = match asked {
+                QueryResult::Transfer(_) => SampleOutcome::Transferred,
+                _ => SampleOutcome::Replied { rcode: code, truncated: false, length: refused },
+            };
+            let reply = reply.get(..refused).unwrap_or_default();
+            chosen.take(AnsweredQuery { client, query, reply, outcome, drawn: None });
+        }
         Some(asked)
     })
 }
@@ -469,6 +489,7 @@ mod tests {
         let mut connection = ClientConnection {
             stream,
             peer,
+            local: UNKNOWN,
             shared: &shared,
             place: &place,
             eviction: &eviction,

@@ -14,7 +14,7 @@
 //! checks whether to stop, and releases a replaced table. A worker ends only when told to.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
@@ -33,6 +33,7 @@ use crate::sys::batch::{Datagram, UdpBatch};
 use crate::sys::ready::Ready;
 use crate::sys::udp::{self, RECEIVE_TIMEOUT};
 use crate::table::{Published, Table, TableReader};
+use crate::tap::Tapping;
 
 /// How long a socket is not read after an error, so that a persistent error does not make the worker
 /// spin.
@@ -58,6 +59,8 @@ pub(super) struct Worker {
 
 struct WorkerSocket {
     socket: UdpSocket,
+    /// Its own address.
+    local: SocketAddr,
     /// The kernel's count of dropped datagrams, as last read.
     dropped: u32,
 }
@@ -87,7 +90,7 @@ impl Worker {
         let ready = if sockets.len() == 1 { None } else { Some(Ready::new(&sockets)?) };
         Ok(Self {
             resting: Vec::with_capacity(sockets.len()),
-            sockets: sockets.into_iter().map(|socket| WorkerSocket { socket, dropped: 0 }).collect(),
+            sockets: sockets.into_iter().map(WorkerSocket::new).collect(),
             ready,
             row: CounterRow::Own(number),
             cpu,
@@ -131,7 +134,7 @@ impl Worker {
     fn turn(&mut self, datagrams: &mut UdpBatch, counts: &Batch<'_>) {
         let Self { sockets, ready, resting, answerer, .. } = self;
         let Some(ready) = ready else {
-            if let Some(WorkerSocket { socket, .. }) = sockets.first()
+            if let Some(socket) = sockets.first()
                 && !answerer.serve(socket, true, datagrams, counts)
             {
                 std::thread::sleep(REST);
@@ -146,11 +149,11 @@ impl Worker {
             Ok(0) => answerer.rest(),
             Ok(_) => {
                 for &index in ready.indices() {
-                    if let Some(WorkerSocket { socket, .. }) = sockets.get(index)
+                    if let Some(socket) = sockets.get(index)
                         && !answerer.serve(socket, false, datagrams, counts)
                     {
                         // A socket that stays watched stays ready, and the worker would spin.
-                        match ready.ignore(socket) {
+                        match ready.ignore(&socket.socket) {
                             Ok(()) => resting.push((index, Instant::now() + REST)),
                             Err(_) => std::thread::sleep(REST),
                         }
@@ -168,7 +171,7 @@ impl Worker {
 
     /// Counts the datagrams that the kernel has dropped since the last call.
     fn read_drops(&mut self, counts: &Batch<'_>) {
-        for WorkerSocket { socket, dropped } in &mut self.sockets {
+        for WorkerSocket { socket, dropped, .. } in &mut self.sockets {
             match udp::dropped(socket) {
                 Ok(now) => {
                     counts.happened(Counted::KernelDropped, now.wrapping_sub(*dropped));
@@ -182,12 +185,20 @@ impl Worker {
     }
 }
 
+impl WorkerSocket {
+    fn new(socket: UdpSocket) -> Self {
+        // A bound socket has an address.
+        let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        Self { socket, local, dropped: 0 }
+    }
+}
+
 impl BatchAnswerer {
     /// Receives a batch and answers it. Returns whether the socket can be read; if not, it should
     /// rest.
     fn serve(
         &mut self,
-        socket: &UdpSocket,
+        WorkerSocket { socket, local, .. }: &WorkerSocket,
         wait: bool,
         datagrams: &mut UdpBatch,
         counts: &Batch<'_>,
@@ -203,9 +214,10 @@ impl BatchAnswerer {
         }
         self.time = listener::cookie_time();
         let time = self.time;
-        let Active { limiter, .. } = &**self.limits.load();
+        let Active { limiter, taps, .. } = &**self.limits.load();
         let limiter = limiter.as_deref().map(|limiter| (limiter, self.began.elapsed()));
-        let accounting = Accounting { batch: counts, limiter };
+        let tapping = taps.as_ref().map(|taps| Tapping { taps, server: *local });
+        let accounting = Accounting { batch: counts, limiter, tapping };
         let responder = &mut self.responder;
         let table: &Table = self.table.load();
         datagrams.answer(|datagram| {

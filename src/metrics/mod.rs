@@ -12,6 +12,7 @@ mod histogram;
 pub mod operation;
 mod pools;
 mod process;
+mod taps;
 mod text;
 
 use std::fmt;
@@ -36,6 +37,7 @@ pub use alerts::{AlertCounts, AlertSeries};
 pub use batch::Batch;
 pub use operation::Notified;
 pub use pools::PoolSeries;
+pub use taps::{TapCounts, TapSeries};
 
 /// The columns of a row of queries, in order.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
@@ -118,6 +120,8 @@ pub struct Metrics {
     pub operation: operation::Operation,
     /// Messages of alerts.
     pub alerts: AlertCounts,
+    /// Samples of the query log and of dnstap.
+    pub taps: TapCounts,
     traffic: Counters,
     probe_lag: Histogram,
     probes_in_flight: AtomicUsize,
@@ -142,6 +146,7 @@ impl Metrics {
             began: Instant::now(),
             operation: operation::Operation::new(),
             alerts: AlertCounts::default(),
+            taps: TapCounts::default(),
             traffic: Counters::new(threads, COLUMNS),
             probe_lag: Histogram::new(&FINE),
             probes_in_flight: AtomicUsize::new(0),
@@ -296,6 +301,7 @@ impl Collector for Page {
         self.metrics.write_checker(&mut text)?;
         self.metrics.operation.write(&mut text)?;
         self.metrics.alerts.write(&mut text)?;
+        self.metrics.taps.write(&mut text)?;
         process::write(&mut text)
     }
 }

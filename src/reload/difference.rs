@@ -17,6 +17,7 @@ use crate::listener::rate_limit::RateLimit;
 use crate::name::Name;
 use crate::reload::{Change, Configured};
 use crate::settings::{Allowed, Chaos, Secondary, Settings};
+use crate::visibility::{DnstapSettings, QueryLogSettings};
 
 /// Changed keys that need a restart.
 pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
@@ -63,6 +64,18 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
     keys.compare("tcp_idle", &old.tcp.idle, &new.tcp.idle, |idle| Shown(*idle).to_string());
     keys.compare("rate_limit", &old.rate, &new.rate, |rate| rate.as_ref().map_or_else(none, rate_limit));
     let path = |path: &Option<std::path::PathBuf>| or_none(path.as_deref().map(Path::display).as_ref());
+    let (old, new) = (&running.server.visibility, &wanted.server.visibility);
+    keys.compare("query_log", &old.query_log, &new.query_log, |log| {
+        log.as_ref().map_or_else(none, |QueryLogSettings { sample, file, anonymize }| {
+            format!("{sample} to {}{}", file.display(), if *anonymize { ", networks only" } else { "" })
+        })
+    });
+    keys.compare("dnstap", &old.dnstap, &new.dnstap, |dnstap| {
+        dnstap.as_ref().map_or_else(none, |DnstapSettings { sample, socket, identity }| {
+            let identity = if identity.is_empty() { String::new() } else { format!(" as {identity}") };
+            format!("{sample} to {}{identity}", socket.display())
+        })
+    });
     keys.compare("state_dir", &running.server.state_dir, &wanted.server.state_dir, path);
     if running.startup_wait != wanted.startup_wait {
         let (old, new) = (Shown(running.startup_wait), Shown(wanted.startup_wait));

@@ -48,6 +48,7 @@ use crate::notify;
 use crate::served::Served;
 use crate::settings::Settings;
 use crate::state::{LockError, StateDirectory};
+use crate::visibility::Visibility;
 use crate::zone::Catalog;
 
 use files::WatchedFiles;
@@ -112,6 +113,8 @@ pub struct Reach {
     pub alerts: AlertsHandle,
     /// Keeps who asked for reloads.
     pub audit: AuditHandle,
+    /// The query log and dnstap.
+    pub visibility: Visibility,
 }
 
 /// A request for a reload.
@@ -278,6 +281,7 @@ impl Reloader {
         self.watched = WatchedFiles::new(wanted.rule_files.clone(), &self.reach.metrics);
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
+        self.reach.visibility.configure(&wanted.server.visibility, wanted.server.state_dir.as_deref());
         // Streams of events end if it changes.
         self.reach.access.send_if_modified(|access| {
             let before = std::mem::replace(access, wanted.admin.access.clone());

@@ -13,6 +13,7 @@ use crate::support::{Process, STEERD, wait_for};
 const CONFIG: &str = "\
 [server]
 listen = [\"0.0.0.0:53\"]
+query_log = { file = \"queries.jsonl\", sample = \"0%\" }
 [admin]
 listen = \"127.0.0.1:8053\"
 [zones.\"lb.example.com\"]

@@ -6,6 +6,7 @@
 mod checks;
 mod cli;
 mod client;
+mod dnstap;
 mod events;
 mod explain;
 mod failover;
@@ -18,6 +19,7 @@ mod memory;
 mod names;
 mod overrides;
 mod persistent;
+mod query_log;
 mod reload;
 mod rules;
 mod servers;

@@ -126,7 +126,7 @@ pub(super) fn both<'t>(query: &[u8], client: &Client, table: &'t Table, seed: u6
     let Disposition::Reply(reply) = responder.respond_in_full(query, client, table, &mut buffer) else {
         panic!("no reply to {query:02x?}")
     };
-    let full = (reply, buffer[..reply.length].to_vec(), responder.picked().collect());
+    let full = (reply, buffer[..reply.length].to_vec(), responder.picked().to_vec());
     Both { fast, full }
 }
 

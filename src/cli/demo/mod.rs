@@ -24,6 +24,7 @@ use crate::served::Served;
 use crate::server::{Server, StartError};
 use crate::service::{Answers, Route, Service, ServiceId, Ttl};
 use crate::settings::Settings;
+use crate::visibility::VisibilitySettings;
 use crate::zone::reader::{self, ZoneFault};
 use crate::zone::{Catalog, Zone};
 
@@ -137,6 +138,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             steering: Steering::Hash,
             limits: Limits::default(),
             state_dir: None,
+            visibility: VisibilitySettings::default(),
         },
         admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
         served: Served {

@@ -1,5 +1,6 @@
 //! Built-in defaults, `[defaults]` that replace them, and own keys that replace both, key by key.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
@@ -12,6 +13,8 @@ use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
 use crate::service::{Answers, Failback, Persistence, Policy, Route, WhenDown};
 use crate::settings::{Chaos, Settings};
+use crate::tap::SampleRate;
+use crate::visibility::VisibilitySettings;
 
 /// The check of pool `x`, set by `check`, with `defaults` under `[defaults.check]`.
 fn check(check: &str, defaults: &str) -> Check {
@@ -56,7 +59,7 @@ fn built_in() {
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
     assert_eq!(served.settings, Settings { cookies, ..Settings::default() });
     assert_eq!((admin, served.startup_wait), (AdminSettings::default(), milliseconds(3000)));
-    assert_eq!(server.state_dir, None);
+    assert_eq!((server.state_dir, server.visibility), (None, VisibilitySettings::default()));
     assert!(warnings.is_empty());
     assert_eq!(served.pools[0].checks, []);
     assert_eq!(served.pools[0].pool.min_healthy, MinHealthy::Count(1));
@@ -91,6 +94,8 @@ tcp_connections = 20
 tcp_idle = \"2s\"
 rate_limit = { responses_per_second = 50, all_responses_per_second = 400, slip = 3, networks_exempt = [\"192.0.2.0/24\"] }
 state_dir = \".\"
+query_log = { file = \"q.jsonl\", sample = \"0.5%\", anonymize = true }
+dnstap = { socket = \"/run/tap.sock\", identity = \"lb1\" }
 [admin]
 listen = \"[::1]:8053\"
 token_file = \"token\"
@@ -136,6 +141,12 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let Access { token, public_reads } = setup.admin.access;
     assert!(token.unwrap().is_shown_by(b"0123456789abcdef") && public_reads);
     assert!(setup.server.state_dir.unwrap().is_absolute());
+    let VisibilitySettings { query_log, dnstap } = setup.server.visibility;
+    let log = query_log.unwrap();
+    assert!(log.anonymize && log.file.is_absolute() && log.sample == "0.5%".parse().unwrap());
+    let dnstap = dnstap.unwrap();
+    assert_eq!((dnstap.sample, &*dnstap.identity), (SampleRate::ALL, "lb1"));
+    assert_eq!(dnstap.socket, Path::new("/run/tap.sock"));
     assert_eq!(setup.served.startup_wait, Duration::from_secs(90));
     let names: Vec<&str> = setup.served.pools.iter().map(|pool| pool.pool.name.as_str()).collect();
     assert_eq!(names, ["b", "a"], "ids are in the order of the file");

@@ -10,6 +10,7 @@ mod fit;
 mod request_faults;
 mod rules;
 mod traps;
+mod visibility;
 mod warnings;
 
 use std::path::Path;

@@ -3,6 +3,7 @@
 
 mod keys;
 mod swap;
+mod taps;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ use crate::listener::Limits;
 use crate::printable::quoted;
 use crate::reload::report::lines;
 use crate::table::{Published, Table};
+use crate::visibility::{TapKind, TapStatus};
 use crate::zone::Catalog;
 
 const ZONE: &str =
@@ -35,6 +37,7 @@ struct Fixture {
     handle: ReloadHandle,
     audit: AuditHandle,
     limits: InForce,
+    visibility: Visibility,
     access: watch::Receiver<Access>,
     state_dir: watch::Receiver<Option<StateDirectory>>,
     metrics: Arc<Metrics>,
@@ -147,7 +150,9 @@ impl Fixture {
             let (place, metrics) = (state_dir.subscribe(), Arc::clone(&metrics));
             AuditHandle::start(place, metrics, events.clone(), alerts.clone()).unwrap()
         };
+        let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
         let reach = Reach {
+            visibility: visibility.clone(),
             notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
             alerts,
             audit: audit.clone(),
@@ -164,6 +169,7 @@ impl Fixture {
             handle,
             audit,
             limits,
+            visibility,
             access: access_seen,
             state_dir: state_dir_seen,
             metrics,
@@ -181,12 +187,13 @@ impl Fixture {
         self.handle.reload("a test".into(), None).await
     }
 
-    /// The settings in force in the checker, the listeners, the admin server and the keeper of the
-    /// memory.
-    fn in_force(&self) -> (Option<Settings>, Limits, Access, Option<PathBuf>) {
+    /// The settings in force in the checker, the listeners, the admin server, the keeper of the memory,
+    /// the query log and dnstap.
+    fn in_force(&self) -> (Option<Settings>, Limits, Access, Option<PathBuf>, [TapStatus; 2]) {
         let given = self.given.lock().unwrap().last().cloned();
         let directory = self.state_dir.borrow().as_ref().map(|place| place.directory().to_owned());
-        (given, self.limits.limits(), self.access.borrow().clone(), directory)
+        let taps = [TapKind::QueryLog, TapKind::Dnstap].map(|kind| self.visibility.status(kind));
+        (given, self.limits.limits(), self.access.borrow().clone(), directory, taps)
     }
 
     fn metric(&self, name: &str) -> f64 {
@@ -306,7 +313,7 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
 /// module that owns it.
 #[tokio::test]
 async fn every_key_is_told_and_in_force() {
-    for (before, after, expected) in cases() {
+    for (before, after, expected) in cases().into_iter().chain([taps::case()]) {
         let fixture = Fixture::start(&before);
         fixture.reload(&before).await.unwrap();
         let was = fixture.in_force();
@@ -551,6 +558,11 @@ async fn without_a_file_or_without_a_checker() {
         commands: mpsc::channel(1).0,
     };
     let reach = || Reach {
+        visibility: Visibility::new(
+            InForce::new(Limits::default(), usize::MAX),
+            Arc::new(Metrics::new(1)),
+            Events::new(SystemTime::now()),
+        ),
         checker: checker(),
         alerts: no_alerts(&checker()),
         notify: notify::start(Published::new(table()), Vec::new(), Arc::new(Metrics::new(1))),

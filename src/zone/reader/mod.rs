@@ -547,5 +547,11 @@ fn expect<'t, 's, const COUNT: usize>(
     })
 }
 
+/// The mnemonic of a record type, if it has one.
+#[must_use]
+pub fn type_name(number: u16) -> Option<&'static str> {
+    types::by_number(number).map(|known| known.name)
+}
+
 #[cfg(test)]
 mod tests;
