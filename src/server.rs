@@ -32,7 +32,7 @@ use crate::checker;
 use crate::config::Setup;
 use crate::events::Events;
 use crate::fleet;
-use crate::listener::{self, InForce, Listeners, Steering};
+use crate::listener::{self, InForce, Listeners, Steering, pressure};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::{self, Configured, Reach};
@@ -163,6 +163,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits, shares.connections);
     let (access, access_seen) = watch::channel(admin.access);
+    tokio::spawn(pressure::watch(Arc::clone(&metrics), events.clone()));
     let notify = notify::start(checker.published.clone(), dns.clone(), Arc::clone(&metrics));
     let sources = AlertSources {
         checker: checker.clone(),

@@ -195,6 +195,30 @@ fn the_figures_of_the_persistent_example_are_those_of_the_ranking() {
     assert_eq!(format!("web1{sentence}"), format!("{}, {} and {}", told[0], told[1], told[2]));
 }
 
+/// The page for an attack has the limits that are in force.
+#[test]
+fn the_limits_on_clients_are_those_of_the_program() {
+    use steerd::listener::{MOST_WAITING, TcpLimits, pressure, rate_limit};
+    use steerd::metrics::LimitKind;
+    let document = read("docs/LIMITS.md");
+    let TcpLimits { connections, idle } = TcpLimits::default();
+    let grouped = |number: usize| format!("{},{:03}", number / 1000, number % 1000);
+    for text in [
+        format!("at least {} replies or connections in a second", pressure::LEAST),
+        format!("after {} s with less", pressure::QUIET.as_secs()),
+        format!("/{} of IPv4 and /{} of IPv6", rate_limit::IPV4_PREFIX, rate_limit::IPV6_PREFIX),
+        format!("{} accounts", grouped(rate_limit::SLOTS)),
+        format!("`[server] tcp_connections`, {}; a client network may hold a tenth", grouped(connections)),
+        format!("`tcp_idle`, {} s", idle.as_secs()),
+        format!("{} connections may wait for their client to read", grouped(MOST_WAITING)),
+    ] {
+        assert!(document.contains(&text), "docs/LIMITS.md does not say: {text}");
+    }
+    for limit in LimitKind::ALL {
+        assert!(document.contains(&format!("`{}`", limit.as_str())), "docs/LIMITS.md has no {limit:?}");
+    }
+}
+
 /// The output of `steerd plan` with these arguments.
 fn planned(arguments: &str) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_steerd"));

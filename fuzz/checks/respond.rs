@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hickory_proto::op::Message;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use steerd::answer::{self, Client, Disposition, DropReason, Responder, Transport};
+use steerd::answer::{self, Client, CookieProof, Disposition, DropReason, Responder, Transport};
 use steerd::keys::Keys;
 use steerd::settings::Settings;
 use steerd::table::Table;
@@ -139,7 +139,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
         assert_eq!(message.edns.is_some(), reply.opt.is_some());
     }
     // With the longest names, a signature leaves no room for the cookie.
-    if facts.proven && !facts.signed {
+    if facts.cookie == CookieProof::Proven && !facts.signed {
         assert!(reply.options().contains(&option::COOKIE), "a client with a cookie gets a new one");
     }
     look(&reply);

@@ -116,7 +116,7 @@ impl Guest {
         stay.place = None;
         let (kind, room) = self.places.of(standing);
         let (place, evicted) = kind.enter(self.address, room, &self.eviction);
-        self.places.metrics.happened(Counted::AdminEvicted, evicted);
+        self.places.metrics.happened(Counted::AdminEvicted, evicted.total());
         stay.place = Some(place);
     }
 

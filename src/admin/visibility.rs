@@ -10,9 +10,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
+use crate::admin::audit::{noted, wanted};
 use crate::admin::overrides::{member, override_length};
 use crate::admin::problem::Problem;
-use crate::admin::{Sources, json, read_body, status};
+use crate::admin::{AdminState, Sources, json, read_body, status};
+use crate::audit::{AuditAction, AuditEntry};
+use crate::tap::SampleRate;
 use crate::visibility::{NotSwitched, TapKind, TapStatus};
 
 /// How long a tap is switched if the request does not say: so that nobody forgets it.
@@ -63,62 +66,92 @@ impl From<TapStatus> for TapDocument {
 }
 
 pub(super) async fn query_log(State(sources): State<Sources>) -> Response {
-    shown(sources.visibility.status(TapKind::QueryLog))
+    document(sources.visibility.status(TapKind::QueryLog))
 }
 
 pub(super) async fn dnstap(State(sources): State<Sources>) -> Response {
-    shown(sources.visibility.status(TapKind::Dnstap))
+    document(sources.visibility.status(TapKind::Dnstap))
 }
 
 pub(super) async fn put_query_log(
-    State(sources): State<Sources>,
+    State(shown): State<AdminState>,
     asker: Asker,
     body: Body,
 ) -> Result<Response, Problem> {
-    switch(&sources, TapKind::QueryLog, &asker, body).await
+    switch(&shown, TapKind::QueryLog, &asker, body).await
 }
 
 pub(super) async fn put_dnstap(
-    State(sources): State<Sources>,
+    State(shown): State<AdminState>,
     asker: Asker,
     body: Body,
 ) -> Result<Response, Problem> {
-    switch(&sources, TapKind::Dnstap, &asker, body).await
+    switch(&shown, TapKind::Dnstap, &asker, body).await
 }
 
-pub(super) async fn delete_query_log(State(sources): State<Sources>, asker: Asker) -> Response {
-    end(&sources, TapKind::QueryLog, &asker)
+pub(super) async fn delete_query_log(
+    State(shown): State<AdminState>,
+    asker: Asker,
+) -> Result<Response, Problem> {
+    end(&shown, TapKind::QueryLog, &asker)
 }
 
-pub(super) async fn delete_dnstap(State(sources): State<Sources>, asker: Asker) -> Response {
-    end(&sources, TapKind::Dnstap, &asker)
+pub(super) async fn delete_dnstap(
+    State(shown): State<AdminState>,
+    asker: Asker,
+) -> Result<Response, Problem> {
+    end(&shown, TapKind::Dnstap, &asker)
 }
 
-fn shown(status: TapStatus) -> Response {
+fn document(status: TapStatus) -> Response {
     json(&TapDocument::from(status))
 }
 
-fn end(sources: &Sources, kind: TapKind, asker: &Asker) -> Response {
-    sources.visibility.end(kind, &asker.to_string());
-    shown(sources.visibility.status(kind))
+/// The entry of the audit for a request.
+fn entry_of(asker: &Asker, kind: TapKind, before: &TapStatus, after: String) -> AuditEntry {
+    AuditEntry {
+        action: match kind {
+            TapKind::QueryLog => AuditAction::QueryLog,
+            TapKind::Dnstap => AuditAction::Dnstap,
+        },
+        subject: String::new(),
+        author: asker.into(),
+        reason: None,
+        before: Some(before.sample.to_string()),
+        after: Some(after),
+        refused: None,
+    }
 }
 
-async fn switch(sources: &Sources, kind: TapKind, asker: &Asker, body: Body) -> Result<Response, Problem> {
+fn end(shown: &AdminState, kind: TapKind, asker: &Asker) -> Result<Response, Problem> {
+    let visibility = &shown.sources.visibility;
+    let before = visibility.status(kind);
+    visibility.end(kind, &asker.to_string());
+    let after = visibility.status(kind);
+    let entry = entry_of(asker, kind, &before, after.sample.to_string());
+    noted(shown, entry, Ok(document(after)))
+}
+
+async fn switch(shown: &AdminState, kind: TapKind, asker: &Asker, body: Body) -> Result<Response, Problem> {
     let body = read_body(body).await?;
-    let wanted: SwitchBody = serde_json::from_slice(&body).map_err(|error| {
+    let request: SwitchBody = serde_json::from_slice(&body).map_err(|error| {
         Problem::of_json("the body must be an object such as {\"sample\": \"10%\", \"for\": \"10m\"}", &error)
     })?;
-    let rate = wanted
+    let rate: SampleRate = request
         .sample
         .parse()
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("`sample`: {error}")))?;
-    let length = member("for", wanted.r#for.as_deref().map(override_length))?.unwrap_or(DEFAULT_LENGTH);
-    let switched = sources.visibility.switch(kind, rate, length, &asker.to_string());
-    switched.map(shown).map_err(|refusal| {
+    let length = member("for", request.r#for.as_deref().map(override_length))?.unwrap_or(DEFAULT_LENGTH);
+    let visibility = &shown.sources.visibility;
+    let entry =
+        entry_of(asker, kind, &visibility.status(kind), wanted(rate.to_string(), Some(length), false));
+    let switched = visibility.switch(kind, rate, length, &asker.to_string());
+    let outcome = switched.map(document).map_err(|refusal| {
         let status = match refusal {
             NotSwitched::NoFile | NotSwitched::NoSocket => StatusCode::CONFLICT,
             NotSwitched::Thread(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem::new(status, refusal.to_string())
-    })
+    });
+    noted(shown, entry, outcome)
 }

@@ -383,7 +383,7 @@ struct Assembly<'b, 's> {
     /// Explains the reply in the OPT record.
     explanation: Option<ExtendedError>,
     served: Option<ServiceAnswer>,
-    proven: bool,
+    cookie: CookieProof,
     /// The time of arrival in seconds since 1970.
     time: u32,
 }
@@ -407,18 +407,17 @@ impl<'b, 's> Assembly<'b, 's> {
         };
         let limit = limit.min(buffer.len());
         let length = HEADER + plain.question.len();
-        let (mut end, mut proof) = (limit, CookieProof::None);
+        let (mut end, mut cookie) = (limit, CookieProof::None);
         if let Some(edns) = plain.edns {
             if !edns.options.is_empty() {
                 opt.make_room(limit.checked_sub(length + OPT_LENGTH)?);
-                proof = options::heed(&QueryOptions::read(edns.options)?, client, settings, opt)?;
+                cookie = options::heed(&QueryOptions::read(edns.options)?, client, settings, opt)?;
             }
             end = limit.checked_sub(opt.length())?;
         }
         let opt = plain.edns.map(|_| opt);
-        let proven = proof == CookieProof::Proven;
         let is_required = || settings.cookies.as_ref().is_some_and(|cookies| cookies.required);
-        if client.transport == Transport::Udp && !proven && is_required() {
+        if client.transport == Transport::Udp && cookie != CookieProof::Proven && is_required() {
             return None;
         }
         buffer.get_mut(HEADER..length)?.copy_from_slice(plain.question);
@@ -437,7 +436,7 @@ impl<'b, 's> Assembly<'b, 's> {
             client,
             explanation: None,
             served: None,
-            proven,
+            cookie,
             time: client.time,
         })
     }
@@ -581,9 +580,9 @@ impl<'b, 's> Assembly<'b, 's> {
         let [n0, n1] = self.authorities.to_be_bytes();
         let [r0, r1] = additionals.to_be_bytes();
         *self.buffer.first_chunk_mut::<HEADER>()? = [i0, i1, f0, f1, 0, 1, a0, a1, n0, n1, r0, r1];
-        let Self { limit, proven, served: service, .. } = *self;
+        let Self { limit, cookie, served: service, .. } = *self;
         let truncated = flags & flag::TC != 0;
-        Some(Reply { length, rcode, truncated, kind, proven, signed: false, limit, service })
+        Some(Reply { length, rcode, truncated, kind, cookie, signed: false, limit, service })
     }
 }
 

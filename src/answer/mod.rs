@@ -18,8 +18,9 @@ use std::net::IpAddr;
 use rand::Rng;
 
 pub use self::explain::{Asked, DrawnAddress, Explained, RouteExplained, TierVerdict, explain};
+pub use self::options::CookieProof;
 
-use self::options::{CookieProof, ExtendedError};
+use self::options::ExtendedError;
 use self::plain::NameScratch;
 use self::resolve::{Resolution, Resolver};
 use crate::name;
@@ -105,7 +106,7 @@ pub struct Reply<'t> {
     /// The kind of the response, for counting.
     pub kind: ResponseKind<'t>,
     /// Whether a cookie proves the client's address.
-    pub proven: bool,
+    pub cookie: CookieProof,
     /// Whether the query has a TSIG record. Then the reply leaves room for one, as far as the
     /// question and the OPT record allow.
     pub signed: bool,
@@ -213,7 +214,7 @@ impl<R: Rng> Responder<R> {
         draft.begin(Some(&query.question), query.edns.as_ref(), query.signature, settings);
         let proof = draft.heed(query.edns.as_ref(), client, settings);
         let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
-        draft.proven = proof == CookieProof::Proven;
+        draft.cookie = proof;
         if query.edns.is_some_and(|edns| edns.version != 0) {
             return draft.error(rcode::BADVERS);
         }
@@ -309,7 +310,7 @@ struct Draft<'b> {
     /// The extended error that explains a missing answer.
     explanation: Option<ExtendedError>,
     /// Whether a cookie proves the client's address.
-    proven: bool,
+    cookie: CookieProof,
     /// Whether the query has a TSIG record.
     signed: bool,
 }
@@ -327,7 +328,7 @@ impl<'b> Draft<'b> {
             transport,
             opt: None,
             explanation: None,
-            proven: false,
+            cookie: CookieProof::None,
             signed: false,
         }
     }
@@ -457,8 +458,8 @@ impl<'b> Draft<'b> {
         let copied = self.header.flags & (flag::OPCODE | defined);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
         let truncated = flags & flag::TC != 0;
-        let Self { proven, signed, limit, .. } = self;
-        Disposition::Reply(Reply { length, rcode, truncated, kind, proven, signed, limit, service })
+        let Self { cookie, signed, limit, .. } = self;
+        Disposition::Reply(Reply { length, rcode, truncated, kind, cookie, signed, limit, service })
     }
 }
 

@@ -31,7 +31,7 @@ impl ExtendedError {
 
 /// Whether a cookie proves the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CookieProof {
+pub enum CookieProof {
     /// No cookie, or cookies are off.
     None,
     /// A cookie that is not valid.

@@ -25,13 +25,17 @@ pub enum AuditAction {
     Rollback,
     /// Another process has taken over.
     Upgrade,
+    /// The query log was switched for a time, or that has ended early.
+    QueryLog,
+    /// The same for dnstap.
+    Dnstap,
     /// The audit itself: a line that a crash has cut off.
     Audit,
 }
 
 impl AuditAction {
     /// All actions.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Override,
         Self::Weight,
         Self::Failover,
@@ -39,6 +43,8 @@ impl AuditAction {
         Self::Reload,
         Self::Rollback,
         Self::Upgrade,
+        Self::QueryLog,
+        Self::Dnstap,
         Self::Audit,
     ];
 
@@ -53,6 +59,8 @@ impl AuditAction {
             Self::Reload => "reload",
             Self::Rollback => "rollback",
             Self::Upgrade => "upgrade",
+            Self::QueryLog => "query-log",
+            Self::Dnstap => "dnstap",
             Self::Audit => "audit",
         }
     }

@@ -54,6 +54,21 @@ pub(crate) struct Connections {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction(Arc<Notify>);
 
+/// How many places were evicted for a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    /// Because its crowd had its share.
+    pub(crate) of_crowd: usize,
+    /// Because all places were taken.
+    pub(crate) of_all: usize,
+}
+
+impl Evicted {
+    pub(crate) fn total(self) -> usize {
+        self.of_crowd + self.of_all
+    }
+}
+
 /// A place; dropping it frees it.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -104,9 +119,14 @@ impl Connections {
     }
 
     /// Takes a place for a client of this crowd. If there is no room, evicts the idlest place: of this
-    /// crowd if it is full, otherwise of the largest crowd. Also returns the number of evicted places: at
-    /// most one, or up to [`MOST_EVICTED`] if the room has shrunk.
-    pub(crate) fn enter(self: &Arc<Self>, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Place, usize) {
+    /// crowd if it is full, otherwise of the largest crowd. Also returns the numbers of evicted places: at
+    /// most one in total, or up to [`MOST_EVICTED`] if the room has shrunk.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        crowd: IpAddr,
+        room: Room,
+        eviction: &Eviction,
+    ) -> (Place, Evicted) {
         let (filed_place, evicted) = self.lock().enter(self.now(), crowd, room, eviction);
         (Place { connections: Arc::clone(self), filed_place }, evicted)
     }
@@ -144,13 +164,13 @@ impl Taken {
         crowd: IpAddr,
         room: Room,
         eviction: &Eviction,
-    ) -> (Arc<FiledPlace>, usize) {
-        let mut evicted = 0;
-        while evicted < MOST_EVICTED
-            && let Some(filed_place) = self.in_the_way_of(crowd, room)
+    ) -> (Arc<FiledPlace>, Evicted) {
+        let mut evicted = Evicted::default();
+        while evicted.total() < MOST_EVICTED
+            && let Some((filed_place, crowd_is_full)) = self.in_the_way_of(crowd, room)
         {
             self.evict(&filed_place);
-            evicted += 1;
+            *if crowd_is_full { &mut evicted.of_crowd } else { &mut evicted.of_all } += 1;
         }
         let active = now.saturating_add(microseconds(ROUND_TRIP));
         let filed_place = Arc::new(FiledPlace {
@@ -165,14 +185,14 @@ impl Taken {
         (filed_place, evicted)
     }
 
-    /// The place to evict so that another one of `crowd` fits.
-    fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<Arc<FiledPlace>> {
+    /// The place to evict so that another one of `crowd` fits, and whether that is because the crowd is full.
+    fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<(Arc<FiledPlace>, bool)> {
         let of_crowd = self.crowds.get(&crowd).map_or(0, BTreeMap::len);
         let crowd_is_full = of_crowd >= room.crowd;
         if !crowd_is_full && self.count < room.all {
             return None;
         }
-        self.idlest(crowd_is_full.then_some(crowd))
+        self.idlest(crowd_is_full.then_some(crowd)).map(|filed_place| (filed_place, crowd_is_full))
     }
 
     /// The idlest place of this crowd, or of the largest crowd.

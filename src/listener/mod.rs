@@ -7,6 +7,7 @@ pub(crate) mod closing;
 pub(crate) mod connections;
 mod limits;
 mod placement;
+pub mod pressure;
 pub mod rate_limit;
 mod signature;
 mod tcp;
@@ -28,15 +29,17 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use self::placement::Placement;
-use self::rate_limit::{LimitAction, Limiter};
-use crate::answer::{self, Client, Disposition, Reply, Responder};
-use crate::metrics::{Batch, Counted, Dropped, Metrics};
+use self::rate_limit::{IPV4_PREFIX, IPV6_PREFIX, LimitAction, Limiter};
+use crate::answer::{self, Client, CookieProof, Disposition, Reply, Responder};
+use crate::metrics::{Batch, Counted, Dropped, LimitedReply, Metrics};
+use crate::network::Network;
 use crate::sys;
 use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};
 use crate::tap::{AnsweredQuery, Drawn, SampleOutcome, Tapping};
 
 pub use limits::{InForce, Limits, TcpLimits};
+pub use tcp::MOST_WAITING;
 
 /// Number of attempts to find a port that is free for both UDP and TCP.
 const PORT_ATTEMPTS: usize = 32;
@@ -377,9 +380,15 @@ fn answer_and_count<'t, R: Rng>(
     tests::panic_if_planted(query);
     let mut disposition = responder.respond(query, client, table, reply);
     if let (Disposition::Reply(facts), Some((limiter, now))) = (disposition, limiter)
-        && !facts.proven
+        && facts.cookie != CookieProof::Proven
     {
-        match limiter.judge(client.address, facts.kind, now) {
+        let (action, by_all) = limiter.judge_in_detail(client.address, facts.kind, now);
+        if action != LimitAction::Send {
+            let network = network_of(client.address);
+            let slipped = action == LimitAction::Slip;
+            batch.limited(LimitedReply { network, kind: facts.kind, by_all, slipped });
+        }
+        match action {
             LimitAction::Send => {}
             LimitAction::Slip => {
                 batch.happened(Counted::Slipped, 1);
@@ -418,9 +427,6 @@ fn refuse_long(client: &Client, Accounting { batch, .. }: Accounting<'_>) {
 }
 
 /// The network of a client for per-client limits: /24 for IPv4, /56 for IPv6.
-fn prefix_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 72)).into()),
-    }
+fn network_of(address: IpAddr) -> Network {
+    Network::around(address, IPV4_PREFIX, IPV6_PREFIX)
 }

@@ -161,13 +161,24 @@ impl Limiter {
     /// any fixed moment; it may differ between threads by up to a second.
     #[must_use]
     pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> LimitAction {
+        self.judge_in_detail(client, kind, now).0
+    }
+
+    /// As [`Limiter::judge`]; also returns whether the account for all responses has decided.
+    #[must_use]
+    pub fn judge_in_detail(
+        &self,
+        client: IpAddr,
+        kind: ResponseKind<'_>,
+        now: Duration,
+    ) -> (LimitAction, bool) {
         if self.exempt.contains(client) {
-            return LimitAction::Send;
+            return (LimitAction::Send, false);
         }
         let network = Network::around(client, IPV4_PREFIX, IPV6_PREFIX);
         match (self.decide(self.seed.hash_one((network, kind)), self.cost, now), self.cost_of_all) {
-            (LimitAction::Send, Some(cost)) => self.decide(self.seed.hash_one(network), cost, now),
-            (action, _) => action,
+            (LimitAction::Send, Some(cost)) => (self.decide(self.seed.hash_one(network), cost, now), true),
+            (action, _) => (action, false),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Signed queries other than transfers (RFC 8945). A secondary sends one to get the SOA record
 //! before it transfers a zone, and accepts only a signed answer.
 
-use crate::answer::{Client, Disposition, Reply, ResponseKind, refuse};
+use crate::answer::{Client, CookieProof, Disposition, Reply, ResponseKind, refuse};
 use crate::sys::clock::unix_time;
 use crate::table::Table;
 use crate::wire::rcode;
@@ -43,7 +43,7 @@ pub(super) fn complete<'t>(
         rcode: code,
         kind,
         truncated: false,
-        proven: false,
+        cookie: CookieProof::None,
         service: None,
         ..facts
     })

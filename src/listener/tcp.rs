@@ -33,7 +33,7 @@ use crate::counters::CounterRow;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::listener::transfer::{self, Begun, Outgoing};
 use crate::listener::{self, Accounting, InForce, LogLimit, closing};
-use crate::metrics::{Batch, Counted, Metrics};
+use crate::metrics::{Batch, Counted, Evicting, Metrics};
 use crate::sys;
 use crate::sys::batch::MAX_QUERY;
 use crate::table::{Published, Table};
@@ -46,7 +46,7 @@ const CHUNK: usize = MAX_QUERY + 2;
 const REPLIES_AT_ONCE: usize = 16 << 10;
 /// Maximum number of connections with unsent replies; a client prefix may hold a tenth of them.
 /// This bounds the memory for unread replies, however many connections there are.
-const MOST_WAITING: usize = 1000;
+pub const MOST_WAITING: usize = 1000;
 /// Minimum for `TCP_USER_TIMEOUT`. Retransmitting a single lost packet can take this long, and must
 /// not end the connection.
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
@@ -93,10 +93,29 @@ impl TcpContext {
         self.limits.load().tcp.idle
     }
 
-    /// Takes a place for a client among the connections, or among those with unsent replies.
-    fn enter(&self, places: &Arc<Connections>, peer: SocketAddr, all: usize, eviction: &Eviction) -> Place {
-        let (place, evicted) = places.enter(listener::prefix_of(peer.ip()), Room::of_many(all), eviction);
-        self.metrics.happened(Counted::Evicted, evicted);
+    /// Takes a place for a client among the connections.
+    fn enter(&self, peer: SocketAddr, all: usize, eviction: &Eviction) -> Place {
+        self.enter_one_of(&self.connections, peer, all, eviction, [Evicting::NetworkFull, Evicting::AllFull])
+    }
+
+    /// Takes a place for a client among the connections with unsent replies.
+    fn enter_waiting(&self, peer: SocketAddr, eviction: &Eviction) -> Place {
+        let causes = [Evicting::UnreadNetworkFull, Evicting::UnreadAllFull];
+        self.enter_one_of(&self.waiting, peer, MOST_WAITING, eviction, causes)
+    }
+
+    fn enter_one_of(
+        &self,
+        places: &Arc<Connections>,
+        peer: SocketAddr,
+        all: usize,
+        eviction: &Eviction,
+        [of_crowd, of_all]: [Evicting; 2],
+    ) -> Place {
+        let network = listener::network_of(peer.ip());
+        let (place, evicted) = places.enter(network.first(), Room::of_many(all), eviction);
+        self.metrics.evicted(of_crowd, evicted.of_crowd, Some(network));
+        self.metrics.evicted(of_all, evicted.of_all, None);
         place
     }
 }
@@ -117,7 +136,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
                 shared.happened(Counted::Accepted);
                 let eviction = Eviction::default();
                 let most = shared.limits.load().tcp.connections;
-                let place = shared.enter(&shared.connections, peer, most, &eviction);
+                let place = shared.enter(peer, most, &eviction);
                 tokio::spawn(serve(stream, peer, place, eviction, Arc::clone(&shared)));
             }
             // The client closed before the connection was accepted.
@@ -132,7 +151,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
                 // Idle connections must not keep descriptors that others need.
                 if sys::is_out_of_descriptors(&error) {
                     let evicted = shared.connections.evict_some();
-                    (0..evicted).for_each(|_| shared.happened(Counted::Evicted));
+                    shared.metrics.evicted(Evicting::NoDescriptor, evicted, None);
                     rest = if evicted > 0 { FIRST_REST } else { rest };
                 }
                 tokio::time::sleep(rest).await;
@@ -320,8 +339,7 @@ impl ClientConnection<'_> {
 
     /// Writes the bytes for which the socket had no room.
     async fn write_waiting(&mut self, rest: &[u8]) -> io::Result<()> {
-        let TcpContext { waiting, .. } = self.shared;
-        let _place = self.shared.enter(waiting, self.peer, MOST_WAITING, self.eviction);
+        let _place = self.shared.enter_waiting(self.peer, self.eviction);
         let written = tokio::time::timeout(self.shared.idle(), self.stream.write_all(rest)).await;
         written.unwrap_or_else(|_| {
             self.shared.happened(Counted::TimedOut);
@@ -485,7 +503,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
         let eviction = Eviction::default();
-        let place = shared.enter(&shared.connections, peer, 1, &eviction);
+        let place = shared.enter(peer, 1, &eviction);
         let mut connection = ClientConnection {
             stream,
             peer,

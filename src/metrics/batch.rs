@@ -5,9 +5,11 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use super::{COLUMNS, Counted, Dropped, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics};
+use super::limits::{LimitKind, LimitedReply, cookie_column};
+use super::{COLUMNS, Counted, Dropped, FIRST_DROP, FIRST_EVENT, FIRST_LIMIT, FIRST_RCODE, Metrics};
 use crate::answer::{Disposition, DropReason, Transport};
 use crate::counters::CounterRow;
+use crate::network::Network;
 use crate::pool::Family;
 use crate::wire::rcode;
 
@@ -17,11 +19,13 @@ pub struct Batch<'m> {
     metrics: &'m Metrics,
     row: CounterRow,
     counts: [Cell<u32>; COLUMNS],
+    /// The network of the last limited reply.
+    limited: Cell<Option<Network>>,
 }
 
 impl<'m> Batch<'m> {
     pub(super) fn new(metrics: &'m Metrics, row: CounterRow) -> Self {
-        Self { metrics, row, counts: [const { Cell::new(0) }; COLUMNS] }
+        Self { metrics, row, counts: [const { Cell::new(0) }; COLUMNS], limited: Cell::new(None) }
     }
 
     /// The row of the thread, also for the counts of the table.
@@ -39,6 +43,9 @@ impl<'m> Batch<'m> {
                 self.metrics.traffic.add(self.row, column, count.into());
             }
         }
+        if let Some(network) = self.limited.take() {
+            self.metrics.last_networks.note(LimitKind::RateLimit, network);
+        }
     }
 
     /// Counts a received message as a query.
@@ -53,6 +60,7 @@ impl<'m> Batch<'m> {
             Disposition::Drop(reason) => self.dropped(Dropped::Unanswerable(*reason)),
             Disposition::Reply(reply) => {
                 self.replied(reply.rcode);
+                self.add(FIRST_LIMIT + cookie_column(reply.cookie), 1);
                 if reply.truncated {
                     self.happened(Counted::Truncated, 1);
                 }
@@ -76,6 +84,12 @@ impl<'m> Batch<'m> {
             Dropped::Limited => 4,
         };
         self.add(FIRST_DROP + reason, 1);
+    }
+
+    /// Counts a reply that response rate limiting does not let pass.
+    pub fn limited(&self, reply: LimitedReply<'_>) {
+        self.add(FIRST_LIMIT + reply.column(), 1);
+        self.limited.set(Some(reply.network));
     }
 
     /// Counts an event at a listener, `times` times.

@@ -9,6 +9,7 @@ mod alerts;
 mod answers;
 mod batch;
 mod histogram;
+mod limits;
 pub mod operation;
 mod pools;
 mod process;
@@ -35,6 +36,7 @@ use text::TextEncoder;
 
 pub use alerts::{AlertCounts, AlertSeries};
 pub use batch::Batch;
+pub use limits::{Evicting, LimitKind, LimitedReply};
 pub use operation::Notified;
 pub use pools::PoolSeries;
 pub use taps::{TapCounts, TapSeries};
@@ -67,7 +69,9 @@ const FIRST_RCODE: usize = QUERIES.len();
 /// After the response codes follows one more column, `other`.
 const FIRST_DROP: usize = FIRST_RCODE + rcode::NAMES.len() + 1;
 const FIRST_EVENT: usize = FIRST_DROP + DROPS.len();
-const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
+/// The counts of limits on clients.
+const FIRST_LIMIT: usize = FIRST_EVENT + EVENTS.len();
+const COLUMNS: usize = FIRST_LIMIT + limits::COLUMNS;
 
 /// An event at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +127,7 @@ pub struct Metrics {
     /// Samples of the query log and of dnstap.
     pub taps: TapCounts,
     traffic: Counters,
+    last_networks: limits::LastNetworks,
     probe_lag: Histogram,
     probes_in_flight: AtomicUsize,
     probes_waiting: AtomicUsize,
@@ -148,6 +153,7 @@ impl Metrics {
             alerts: AlertCounts::default(),
             taps: TapCounts::default(),
             traffic: Counters::new(threads, COLUMNS),
+            last_networks: limits::LastNetworks::default(),
             probe_lag: Histogram::new(&FINE),
             probes_in_flight: AtomicUsize::new(0),
             probes_waiting: AtomicUsize::new(0),
@@ -296,6 +302,7 @@ impl Collector for Page {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut text = TextEncoder::new(encoder);
         self.metrics.write_traffic(&mut text)?;
+        self.metrics.write_limits(&mut text)?;
         answers::write(&mut text, &self.table)?;
         pools::write(&mut text, &self.metrics, &self.table)?;
         self.metrics.write_checker(&mut text)?;
@@ -317,7 +324,7 @@ mod tests {
     use rand::rngs::SmallRng;
 
     use super::*;
-    use crate::answer::{Disposition, Reply, ResponseKind, Transport};
+    use crate::answer::{CookieProof, Disposition, Reply, ResponseKind, Transport};
     use crate::health::Outcome;
     use crate::name::Name;
     use crate::pool::{Backend, Override, OverrideKind, OverrideValue, Pool, PoolId};
@@ -376,7 +383,7 @@ mod tests {
                 rcode: code,
                 truncated: code == 4000,
                 kind: ResponseKind::Error(code),
-                proven: false,
+                cookie: CookieProof::None,
                 signed: false,
                 limit: 512,
                 service: None,

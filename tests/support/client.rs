@@ -43,6 +43,12 @@ impl Client {
         Self { server, socket, sent: sent.clone() }
     }
 
+    /// Sends a query over UDP without waiting for a reply.
+    pub(crate) fn send(&self, query: &Query, id: u16) {
+        self.sent.datagram();
+        self.socket.send(&query.encode(id)).unwrap();
+    }
+
     /// Sends a query once over UDP. Returns `None` without a reply, for example from a server that
     /// is starting.
     pub(crate) fn try_ask(&self, query: &Query, id: u16) -> Option<Vec<u8>> {

@@ -15,6 +15,7 @@ mod healthcheck;
 mod hostile;
 mod import;
 mod init;
+mod limits;
 mod memory;
 mod names;
 mod overrides;

@@ -144,6 +144,11 @@ fn an_operator_switches_it_for_a_time_and_it_ends_by_itself() {
     assert_eq!(server.request("PUT", "/api/v1/query-log", "{\"sample\": \"0.5%\"}").1["sample"], "0.5%");
     let (_, said) = run(&["query-log", "off"]);
     assert!(said.starts_with("query log: off, as configured"), "{said}");
+    let (_, audit) = server.request("GET", "/api/v1/audit?action=query-log", "");
+    let entries = audit["entries"].as_array().unwrap();
+    let outcomes: Vec<&str> = entries.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["done", "done", "done", "refused"], "{audit}");
+    assert_eq!(entries[2]["after"], "100% for 3s", "{audit}");
     let events = run(&["events", "--kind", "server"]).1;
     assert!(events.contains("the query log was switched for a time"), "{events}");
     assert!(events.contains("the query log follows the configuration again"), "{events}");

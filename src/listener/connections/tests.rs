@@ -19,7 +19,8 @@ impl Fixture {
     /// Takes a place; also returns the number of evicted places.
     fn enter(&mut self, crowd: u32, room: Room) -> (Arc<FiledPlace>, usize) {
         self.now += 1;
-        self.taken.enter(self.now, address(crowd), room, &Eviction::default())
+        let (place, evicted) = self.taken.enter(self.now, address(crowd), room, &Eviction::default());
+        (place, evicted.total())
     }
 
     fn is_active(&mut self, filed_place: &FiledPlace) {
@@ -76,9 +77,9 @@ fn the_idlest_makes_room_and_a_place_that_is_left_is_free() {
     assert_eq!(connections.count(), 3);
     drop(places.remove(1));
     let (_third, evicted) = connections.enter(address(1), room(3, 3), &evictions[1]);
-    assert_eq!((connections.count(), evicted), (3, 0));
+    assert_eq!((connections.count(), evicted.total()), (3, 0));
     let (_fourth, evicted) = connections.enter(address(4), room(3, 3), &evictions[2]);
-    assert_eq!((connections.count(), evicted), (3, 1));
+    assert_eq!((connections.count(), evicted), (3, Evicted { of_crowd: 0, of_all: 1 }));
     // An evicted place is not freed a second time.
     drop(places);
     assert_eq!(connections.count(), 2);
