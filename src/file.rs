@@ -2,7 +2,11 @@
 //!
 //! Such a path may lead to a FIFO without a writer, to an endless device, or to a file system that
 //! does not answer. So only regular files are opened, opening never waits for another program, and
-//! every read has a limit. Parsing does not belong here.
+//! every read has a limit. A series of reads can be ended from another thread, can record what it has read, and can read
+//! kept texts in place of files: `reading`. Parsing does not belong here.
+
+mod reading;
+mod record;
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -10,8 +14,9 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+
+pub use reading::{Reading, ReadingPhase};
+pub use record::{FileKind, FileRecord, KeptTexts, MAX_KEPT_TEXTS, ReadFile};
 
 /// Maximum size of a configuration with all included files, bytes: half a million backends.
 pub const CONFIGURATION: u64 = 64 << 20;
@@ -43,7 +48,8 @@ pub struct Content {
 pub struct Origin {
     /// The path with all links resolved; `None` if the system does not report it.
     path: Option<PathBuf>,
-    metadata: Metadata,
+    /// None for a kept text.
+    metadata: Option<Metadata>,
 }
 
 /// Why a file is not read.
@@ -112,7 +118,7 @@ fn read_open(mut file: &File, limit: u64, meanwhile: impl FnOnce()) -> io::Resul
         return Err(if size == 0 { FileRefusal::Endless(most) } else { FileRefusal::Grew }.into());
     }
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
-    Ok(Content { bytes, origin: Origin { path, metadata } })
+    Ok(Content { bytes, origin: Origin { path, metadata: Some(metadata) } })
 }
 
 /// The kind of a file that is neither regular nor a directory.
@@ -147,18 +153,23 @@ impl Origin {
         let directory = named_by.parent().filter(|directory| *directory != Path::new(""));
         let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok();
         self.path.as_ref().zip(directory).is_some_and(|(path, directory)| {
-            let is_public = self.metadata.mode() & 0o004 != 0;
+            let is_public = self.metadata.as_ref().is_some_and(|metadata| metadata.mode() & 0o004 != 0);
             path.parent() == Some(&directory) || (is_public && path.starts_with(&directory))
         })
     }
 }
 
 impl Content {
+    /// A text that was kept from an earlier time. Nothing is known of its file.
+    fn kept(text: &[u8]) -> Self {
+        Self { bytes: text.to_owned(), origin: Origin { path: None, metadata: None } }
+    }
+
     /// The file mode, if others than its owner may access the file. A file of root may be readable
     /// by a group other than that of root: root passes files to services in this way.
     #[must_use]
     pub fn exposed(&self) -> Option<u32> {
-        let metadata = &self.origin.metadata;
+        let metadata = self.origin.metadata.as_ref()?;
         let handed_on = metadata.uid() == 0 && metadata.gid() != 0;
         let allowed = if handed_on { 0o740 } else { 0o700 };
         let mode = metadata.mode() & 0o777;
@@ -168,7 +179,7 @@ impl Content {
     /// Whether the file belongs to root.
     #[must_use]
     pub fn is_owned_by_root(&self) -> bool {
-        self.origin.metadata.uid() == 0
+        self.origin.metadata.as_ref().is_some_and(|metadata| metadata.uid() == 0)
     }
 
     /// The content as UTF-8 text.
@@ -207,134 +218,6 @@ pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
         return Some("it is compressed with gzip; unpack it first");
     }
     start.contains(&0).then_some("it is a binary file; a text file is expected")
-}
-
-/// A series of reads that another thread can watch and end.
-///
-/// ```text
-/// GoingOn --end--> Ended
-///     `--give_up--> GivenUp: starts no further file --the file system answers--> Left
-/// ```
-#[derive(Debug, Default)]
-pub struct Reading {
-    state: Mutex<ReadingState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct ReadingState {
-    phase: ReadingPhase,
-    current: PathBuf,
-    /// The path at which another reading hangs, if that stopped this one.
-    hangs_at: Option<PathBuf>,
-}
-
-/// The phase of a [`Reading`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReadingPhase {
-    /// In progress, and the result is wanted.
-    #[default]
-    GoingOn,
-    /// The result is no longer wanted, but the reading may still wait for a file system.
-    GivenUp,
-    /// The reading was given up, and has stopped.
-    Left,
-    /// The reading is complete.
-    Ended,
-}
-
-/// Readings that were given up. If one hangs at a path, no other reading accesses that path, so
-/// repeated loads leave only one thread waiting there.
-static GIVEN_UP: Mutex<Vec<Arc<Reading>>> = Mutex::new(Vec::new());
-
-/// The readings that were given up and still hang.
-fn hanging() -> MutexGuard<'static, Vec<Arc<Reading>>> {
-    let mut given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
-    given_up.retain(|reading| reading.state().phase == ReadingPhase::GivenUp);
-    given_up
-}
-
-impl Reading {
-    /// Returns the number of readings that were given up and still hang.
-    #[must_use]
-    pub fn count_hanging() -> usize {
-        hanging().len()
-    }
-
-    fn state(&self) -> MutexGuard<'_, ReadingState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Records the path that will be read next.
-    ///
-    /// # Errors
-    /// If this reading is no longer wanted, or if another one hangs at this path, which also stops
-    /// this one.
-    pub fn look_at(&self, path: &Path) -> io::Result<()> {
-        let hangs = hanging().iter().any(|other| other.state().current == path);
-        let mut state = self.state();
-        if state.phase != ReadingPhase::GoingOn || state.hangs_at.is_some() {
-            return Err(FileRefusal::GivenUp.into());
-        }
-        if hangs {
-            state.hangs_at = Some(path.to_owned());
-            return Err(FileRefusal::Hangs.into());
-        }
-        path.clone_into(&mut state.current);
-        Ok(())
-    }
-
-    /// Like [`read`], but as part of this series.
-    ///
-    /// # Errors
-    /// Those of [`read`] and [`Reading::look_at`].
-    pub fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
-        self.look_at(path)?;
-        read(path, limit)
-    }
-
-    /// Whether the result is still wanted.
-    #[must_use]
-    pub fn goes_on(&self) -> bool {
-        self.state().phase == ReadingPhase::GoingOn
-    }
-
-    /// The path at which another reading hangs, if that stopped this one.
-    #[must_use]
-    pub fn hangs_at(&self) -> Option<PathBuf> {
-        self.state().hangs_at.clone()
-    }
-
-    /// Gives up: no further file is started. Returns the path that was being read.
-    pub fn give_up(self: &Arc<Self>) -> PathBuf {
-        let mut state = self.state();
-        let current = state.current.clone();
-        if state.phase == ReadingPhase::GoingOn {
-            state.phase = ReadingPhase::GivenUp;
-            drop(state);
-            self.changed.notify_all();
-            hanging().push(Arc::clone(self));
-        }
-        current
-    }
-
-    /// Marks the reading as finished.
-    pub fn end(&self) {
-        let mut state = self.state();
-        state.phase = match state.phase {
-            ReadingPhase::GoingOn | ReadingPhase::Ended => ReadingPhase::Ended,
-            ReadingPhase::GivenUp | ReadingPhase::Left => ReadingPhase::Left,
-        };
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Waits at most `time` until the phase is no longer `phase`, and returns the phase.
-    #[must_use]
-    pub fn wait_while(&self, phase: ReadingPhase, time: Duration) -> ReadingPhase {
-        let waited = self.changed.wait_timeout_while(self.state(), time, |state| state.phase == phase);
-        waited.unwrap_or_else(PoisonError::into_inner).0.phase
-    }
 }
 
 /// A size for messages, such as `64 KiB`.
@@ -449,31 +332,5 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(read(&path, SECRET).unwrap().exposed(), exposed.then_some(mode), "{mode:o}");
         }
-    }
-
-    #[test]
-    fn a_run_that_was_given_up_on_reads_no_further_file() {
-        let reading = Arc::new(Reading::default());
-        reading.read(Path::new("/proc/self/status"), SECRET).unwrap();
-        assert_eq!(reading.give_up(), Path::new("/proc/self/status"));
-        assert!(!reading.goes_on());
-        assert!(reading.read(Path::new("/proc/self/stat"), SECRET).is_err());
-        reading.end();
-    }
-
-    #[test]
-    fn where_one_hangs_no_other_looks_until_it_has_ended() {
-        let hung = Arc::new(Reading::default());
-        hung.look_at(Path::new("where one hangs")).unwrap();
-        let other = Reading::default();
-        other.look_at(Path::new("where one hangs")).expect("the first one is not given up yet");
-        hung.give_up();
-        let next = Reading::default();
-        next.look_at(Path::new("elsewhere")).unwrap();
-        assert!(next.look_at(Path::new("where one hangs")).is_err());
-        assert_eq!(next.hangs_at().as_deref(), Some(Path::new("where one hangs")));
-        assert!(next.look_at(Path::new("a third")).is_err(), "it was stopped, too");
-        hung.end();
-        Reading::default().look_at(Path::new("where one hangs")).unwrap();
     }
 }

@@ -52,6 +52,7 @@ pub mod alerts;
 pub mod visibility;
 pub mod config;
 pub mod state;
+pub mod sets;
 pub mod audit;
 pub mod reload;
 pub mod admin;

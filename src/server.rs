@@ -405,7 +405,8 @@ mod tests {
 
     use super::*;
     use crate::config::fault::ConfigFaults;
-    use crate::config::{Access, AdminSettings, ServerSettings};
+    use crate::config::{Access, AdminSettings, ServerSettings, SetOrigin};
+    use crate::file::FileRecord;
     use crate::listener::Limits;
     use crate::served::Served;
     use crate::settings::Settings;
@@ -420,6 +421,7 @@ mod tests {
                 limits: Limits::default(),
                 state_dir: None,
                 visibility: crate::visibility::VisibilitySettings::default(),
+                start_with_last_good: false,
             },
             admin: AdminSettings { listen: Some(admin), access: Access::default() },
             served: Served {
@@ -433,6 +435,8 @@ mod tests {
             rule_files: crate::geo::RuleFiles::default(),
             alerts: Vec::new(),
             warnings: ConfigFaults::default(),
+            files: FileRecord::default(),
+            origin: SetOrigin::Files,
         }
     }
 

@@ -16,13 +16,15 @@ use crate::admin::problem::Problem;
 use crate::admin::rendering::Renderings;
 use crate::admin::status::{self, service_name};
 use crate::admin::text::{Held, MOST_HELD, Text, TextWriter};
-use crate::admin::{checker_ended, no_such};
+use crate::admin::{Sources, checker_ended, no_such};
+use crate::audit::AuditHandle;
 use crate::checker::CheckerHandle;
 use crate::config;
 use crate::fleet::ServiceStatus;
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::pool::PoolId;
+use crate::reload::ReloadHandle;
 use crate::service::ServiceId;
 use crate::table::{ServiceView, Table};
 
@@ -46,6 +48,8 @@ pub(super) struct Documents {
     pub(super) held: Held,
     checker: CheckerHandle,
     metrics: Arc<Metrics>,
+    audit: AuditHandle,
+    reload: ReloadHandle,
     everything: Renderings<(), Everything>,
     services: Renderings<(), Arc<Text>>,
     /// Single objects, by kind and name.
@@ -65,12 +69,14 @@ enum DocumentKind {
 }
 
 impl Documents {
-    pub(super) fn new(checker: CheckerHandle, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(sources: &Sources) -> Self {
         let held = Held::default();
         let turn = Arc::new(Semaphore::new(1));
         Self {
-            checker,
-            metrics,
+            checker: sources.checker.clone(),
+            metrics: Arc::clone(&sources.metrics),
+            audit: sources.audit.clone(),
+            reload: sources.reload.clone(),
             everything: Renderings::new(&turn, &held, MOST_HELD),
             services: Renderings::new(&turn, &held, MOST_HELD),
             one: Renderings::new(&turn, &held, MOST_HELD),
@@ -85,12 +91,19 @@ impl Documents {
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let pieces = Pieces::all(&work.checker.commands, table)?;
-                let queries = work.metrics.queries();
-                write_everything(table, &pieces, queries, || TextWriter::new(&work.held, is_wanted))
+                let facts = (work.metrics.queries(), work.notices());
+                write_everything(table, &pieces, &facts, || TextWriter::new(&work.held, is_wanted))
                     .map_err(|_| pieces.broken().into())
             })
         };
         self.everything.get((), render).await
+    }
+
+    /// What operators must know of this server itself, in sentences.
+    fn notices(&self) -> Vec<String> {
+        let set = self.reload.running().notice().map(|notice| format!("this server {notice}"));
+        let audit = self.audit.failing().map(|reason| format!("the audit cannot be written: {reason}"));
+        set.into_iter().chain(audit).collect()
     }
 
     /// The list of services. It comes from the table, not from the checker.
@@ -246,7 +259,7 @@ fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
 fn write_everything<'w>(
     table: &Table,
     pieces: &Pieces<'_>,
-    queries: u64,
+    (queries, notices): &(u64, Vec<String>),
     writer: impl Fn() -> TextWriter<'w>,
 ) -> io::Result<Everything> {
     let suspected = pieces.suspected();
@@ -257,7 +270,8 @@ fn write_everything<'w>(
     member(&mut status_head, "version", &env!("CARGO_PKG_VERSION"), ",\n")?;
     member(&mut status_head, "generation", &table.generation, ",\n")?;
     member(&mut status_head, "at", &now.round(Unit::Millisecond).unwrap_or(now), ",\n")?;
-    member(&mut status_head, "queries", &queries, ",\n")?;
+    member(&mut status_head, "queries", queries, ",\n")?;
+    member(&mut status_head, "notices", notices, ",\n")?;
     member(&mut status_head, "suspected", &suspected.as_ref().map(status::Suspected::from), ",\n")?;
     member(&mut status_head, "services", &shown(&services, table), ",\n")?;
     let mut pools_head = writer();

@@ -6,6 +6,7 @@
 
 mod asker;
 mod audit;
+mod configurations;
 mod connections;
 mod documents;
 mod events;
@@ -189,7 +190,7 @@ impl BoundAdminServer {
     pub fn serve(self, sources: Sources) -> AdminServer {
         let gate = Gate { access: sources.access.clone(), is_loopback: self.address.ip().is_loopback() };
         let metrics = Arc::clone(&sources.metrics);
-        let documents = Documents::new(sources.checker.clone(), Arc::clone(&metrics));
+        let documents = Documents::new(&sources);
         let held = documents.held.clone();
         let (stop, stopped) = watch::channel(false);
         let streams = Streams::new(stopped.clone());
@@ -211,7 +212,7 @@ impl AdminServer {
 
 /// A router for all requests without access control, which [`BoundAdminServer::serve`] adds.
 pub fn router(sources: Sources) -> Router {
-    let documents = Documents::new(sources.checker.clone(), Arc::clone(&sources.metrics));
+    let documents = Documents::new(&sources);
     let streams = Streams::new(watch::channel(false).1);
     routes(AdminState { sources, documents, streams })
 }
@@ -237,6 +238,9 @@ fn routes(shown: AdminState) -> Router {
         .route("/api/v1/services/{name}", get(resources::service))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/audit", get(audit::audit))
+        .route("/api/v1/config", get(configurations::config))
+        .route("/api/v1/configurations", get(configurations::list))
+        .route("/api/v1/rollback", post(configurations::rollback))
         .route("/api/v1/explain", get(explain::explain))
         .route("/api/v1/services/{name}/failback", post(tiers::fail_back))
         .route("/api/v1/services/{name}/failover", put(tiers::fail_over).delete(tiers::end_failover))

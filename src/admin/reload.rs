@@ -33,7 +33,7 @@ struct Changed<'a> {
 
 /// The result of a reload.
 #[derive(Serialize)]
-struct ReloadReply<'a> {
+pub(super) struct ReloadReply<'a> {
     generation: u64,
     /// Whether anything has changed, or would change after a restart.
     changed: bool,
@@ -73,13 +73,10 @@ pub(super) async fn reload(
             &error,
         )
     })?;
-    let outcome = match query.as_deref() {
-        None | Some("" | "dry_run=false") => sources.reload.reload(by, wanted.file).await,
-        Some("dry_run=true") => sources.reload.rehearse(by, wanted.file).await,
-        Some(_) => {
-            let detail = "the query must be empty, or `dry_run=true`";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
-        }
+    let outcome = if is_dry_run(query.as_deref())? {
+        sources.reload.rehearse(by, wanted.file).await
+    } else {
+        sources.reload.reload(by, wanted.file).await
     };
     match outcome {
         Ok(report) => Ok(json(&ReloadReply::from(&report))),
@@ -87,12 +84,25 @@ pub(super) async fn reload(
     }
 }
 
-fn problem(refusal: &ReloadRefusal) -> Problem {
+/// Whether a query asks only for the changes.
+pub(super) fn is_dry_run(query: Option<&str>) -> Result<bool, Problem> {
+    match query {
+        None | Some("" | "dry_run=false") => Ok(false),
+        Some("dry_run=true") => Ok(true),
+        Some(_) => {
+            let detail = "the query must be empty, or `dry_run=true`";
+            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+        }
+    }
+}
+
+pub(super) fn problem(refusal: &ReloadRefusal) -> Problem {
     let status = match refusal {
         ReloadRefusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        ReloadRefusal::NoFile | ReloadRefusal::OtherFile { .. } | ReloadRefusal::StateDir(_) => {
-            StatusCode::CONFLICT
-        }
+        ReloadRefusal::NoFile
+        | ReloadRefusal::NoSet(_)
+        | ReloadRefusal::OtherFile { .. }
+        | ReloadRefusal::StateDir(_) => StatusCode::CONFLICT,
         ReloadRefusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
         ReloadRefusal::Unwanted | ReloadRefusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
     };

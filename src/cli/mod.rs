@@ -4,12 +4,14 @@
 //! if the answer is "no"; 2 for wrong usage. Commands call the rest of the library; server logic does not belong here.
 
 mod alerts;
+mod audit;
 mod backend_path;
 mod called;
 mod check;
 mod client;
 mod columns;
 mod completions;
+mod configurations;
 mod demo;
 mod events;
 mod explain;
@@ -207,6 +209,29 @@ Examples:
 
 Exit codes: 0 shown; 1 a server did not answer; 2 usage.")]
     Events(events::EventsArguments),
+    /// Show who has changed what, when and why: overrides, failovers, reloads, rollbacks, also those that were refused
+    #[command(after_help = "\
+Examples:
+  steerd audit                          the last 50 entries
+  steerd audit --since 1d --action override,weight
+  steerd audit --state-dir /var/lib/steerd --json      from the files, without a server
+
+Exit codes: 0 shown; 1 a server did not answer, or a file cannot be read; 2 usage.")]
+    Audit(audit::AuditArguments),
+    /// Show what a running server runs: from which files, when it was loaded and by whom, and whether the files differ
+    #[command(after_help = "\
+Exit codes: 0 shown; 1 it failed, or there is no server; 2 usage.")]
+    Config(configurations::ConfigArguments),
+    /// Go back to an earlier configuration; the files on disk stay as they are, and the next reload reads them
+    #[command(after_help = "\
+Examples:
+  steerd rollback --list                the kept configurations
+  steerd rollback --dry-run             what would change
+  steerd rollback                       to the one before
+  steerd rollback 12                    to the one with this number
+
+Exit codes: 0 done; 1 it was refused, or there is no server; 2 usage.")]
+    Rollback(configurations::RollbackArguments),
     /// Stop answering with a backend; clients that have it stay
     Drain(overrides::Said),
     /// Treat a backend as if it were not configured
@@ -352,6 +377,9 @@ pub fn run() -> ExitCode {
         Command::Auto(unsaid) => overrides::remove(&unsaid),
         Command::Status(arguments) => status::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
+        Command::Config(arguments) => configurations::config(&arguments),
+        Command::Rollback(arguments) => configurations::rollback(&arguments),
         Command::Weight(weighing) => weight::run(&weighing),
         Command::Failback(returning) => tiers::fail_back(&returning),
         Command::Failover(failing) => tiers::fail_over(&failing),

@@ -80,18 +80,7 @@ fn text(value: &Value) -> Cow<'_, str> {
 
 /// The changes by kind, the changes that need a restart, then the warnings.
 fn report_as_text(report: &Value, purpose: Purpose) -> String {
-    let mut lines = Vec::new();
-    for (member, word) in SECTIONS {
-        let section = &report[member];
-        for (what, names) in [("added", list(section, "added")), ("removed", list(section, "removed"))] {
-            lines.extend(names.iter().map(|name| format!("  {word}{}: {what}", text(name))));
-        }
-        for changed in list(section, "changed") {
-            lines.extend(changed_as_text(word, changed));
-        }
-    }
-    let restart: Vec<String> =
-        list(report, "restart_needed").iter().flat_map(|changed| changed_as_text("", changed)).collect();
+    let (lines, restart) = changes_as_text(report);
     let generation = &report["generation"];
     let only_a_restart = purpose != Purpose::Reload && lines.is_empty() && !restart.is_empty();
     let mut told = match (lines.as_slice(), purpose) {
@@ -115,6 +104,23 @@ fn report_as_text(report: &Value, purpose: Purpose) -> String {
     told
 }
 
+/// The changes, and those that need a restart, one per line.
+pub(super) fn changes_as_text(report: &Value) -> (Vec<String>, Vec<String>) {
+    let mut lines = Vec::new();
+    for (member, word) in SECTIONS {
+        let section = &report[member];
+        for (what, names) in [("added", list(section, "added")), ("removed", list(section, "removed"))] {
+            lines.extend(names.iter().map(|name| format!("  {word}{}: {what}", text(name))));
+        }
+        for changed in list(section, "changed") {
+            lines.extend(changed_as_text(word, changed));
+        }
+    }
+    let restart =
+        list(report, "restart_needed").iter().flat_map(|changed| changed_as_text("", changed)).collect();
+    (lines, restart)
+}
+
 fn changed_as_text(word: &str, changed: &Value) -> Vec<String> {
     let name = text(&changed["name"]);
     match list(changed, "details") {
@@ -127,7 +133,7 @@ fn changed_as_text(word: &str, changed: &Value) -> Vec<String> {
 }
 
 /// Every fault that the server found, each followed by an empty line.
-fn faults_as_text(problem: &Value) -> String {
+pub(super) fn faults_as_text(problem: &Value) -> String {
     let faults = |member, word| list(problem, member).iter().map(move |fault| fault_as_text(word, fault));
     faults("errors", "error").chain(faults("warnings", "warning")).map(|fault| fault + "\n\n").collect()
 }

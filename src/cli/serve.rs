@@ -3,14 +3,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tracing::{error, field, info, warn};
 
 use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_on};
 use crate::config::fault::{ConfigFault, ConfigFaults, Severity};
-use crate::config::{self, Setup};
+use crate::config::{self, SetOrigin, Setup};
+use crate::file::Reading;
 use crate::served::Served;
 use crate::server::{self, Ended, Server, Signals, StartError};
+use crate::sets;
 
 /// Maximum number of configuration faults that are logged.
 const MOST_TOLD: usize = 100;
@@ -30,8 +33,12 @@ pub(super) enum Failure {
 }
 
 pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
-    let setup = match config::load(config) {
-        Ok(setup) => setup,
+    let loaded = config::load_recorded(config).map(|setup| (setup, None)).or_else(|faults| {
+        let setup = last_good(config, &faults);
+        setup.map_or(Err(faults.clone()), |setup| Ok((setup, Some(faults))))
+    });
+    let (setup, faults) = match loaded {
+        Ok(loaded) => loaded,
         Err(faults) => {
             let hint = hint_for_missing(config);
             let help = hint.map_or_else(String::new, |hint| format!("\nhelp: {hint}"));
@@ -47,6 +54,9 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(faults) = faults {
+        tell_faults(&faults, None);
+    }
     let outcome = try_block_on(until_stopped(setup, Some(config.into()), |_| ()));
     // The error that ended the server is printed after the log lines that precede it.
     flush.wait();
@@ -61,6 +71,22 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The last good configuration, if the files of this one have faults and it allows such a start.
+fn last_good(config: &Path, faults: &ConfigFaults) -> Option<Setup> {
+    let state_dir = config::state_dir_for_last_good(config)?;
+    let main = std::path::absolute(config).ok()?;
+    let heads = sets::list(&state_dir).ok()?;
+    heads.into_iter().flatten().filter(|head| Path::new(&head.main) == main).find_map(|head| {
+        let set = sets::open(&state_dir, head.number).ok()?;
+        let reading = Arc::new(Reading::of_kept(set.texts));
+        let setup = config::load_by(&reading, config).ok()?;
+        let first = faults.errors().next();
+        let reason = first.map_or_else(String::new, |fault| format!("{}: {}", fault.location, fault.message));
+        let origin = SetOrigin::LastGood { number: head.number, at: head.at, reason };
+        Some(Setup { origin, ..setup })
+    })
 }
 
 /// Logs the faults of a configuration, one per line. `help` is for faults without a hint.

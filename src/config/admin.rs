@@ -14,7 +14,7 @@ use crate::config::server::{Listen, listeners, socket_address};
 use crate::config::source::{Findings, SourceFile};
 use crate::config::token::BearerToken;
 use crate::config::value::{Located, NamedValue, TomlValue};
-use crate::file;
+use crate::file::{self, FileKind};
 
 /// `[admin]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl AdminPlace {
     }
 
     fn read(findings: &Findings, path: &Path) -> io::Result<Self> {
-        let content = findings.read(path, file::CONFIGURATION)?;
+        let content = findings.read(path, FileKind::Configuration, file::CONFIGURATION)?;
         let source = match SourceFile::from_bytes(path, content.bytes, true) {
             Ok(source) => source,
             Err(fault) => {

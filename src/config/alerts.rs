@@ -18,7 +18,7 @@ use crate::config::check::{authorities, program};
 use crate::config::document::unique;
 use crate::config::value::{Located, TomlTable, TomlValue};
 use crate::events::EventKind;
-use crate::file;
+use crate::file::{self, FileKind};
 use crate::printable::quoted;
 use crate::spelling::closest;
 
@@ -283,7 +283,7 @@ fn exec(value: TomlValue<'_>) -> Option<(PathBuf, Vec<String>)> {
 }
 
 fn own_template(value: TomlValue<'_>) -> Option<OwnTemplate> {
-    let (path, content) = value.file(file::SECRET)?;
+    let (path, content) = value.file(FileKind::Template, file::SECRET)?;
     let text = content.text().map_err(|error| value.refuse_file(&path, error)).ok()?;
     let refuse = |reason: String| refuse_template(value, &path, &reason);
     OwnTemplate::parse(text).map_err(refuse).ok()

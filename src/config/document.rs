@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use crate::config::misplaced;
 use crate::config::source::{At, Findings, SourceFile};
 use crate::config::value::{NamedValue, SplitName, TomlTable, TomlValue};
-use crate::file;
+use crate::file::{self, FileKind};
 
 /// A star matches neither a slash nor a leading dot: editors keep hidden files in the same directory.
 const MATCHING: MatchOptions =
@@ -73,7 +73,7 @@ impl<'s> Document<'s> {
                 if findings.look_at(&path).is_ok() && !seen.insert(identity(&path)) {
                     continue;
                 }
-                let content = match findings.read(&path, left) {
+                let content = match findings.read(&path, FileKind::Configuration, left) {
                     Ok(content) => content,
                     Err(error) => {
                         pattern.at.error(format!("cannot read {}: {error}", path.display()));
@@ -102,6 +102,13 @@ fn identity(path: &Path) -> PathBuf {
 fn matching(pattern: TomlValue<'_>, findings: &Findings) -> Vec<PathBuf> {
     let Some(path) = pattern.path() else { return Vec::new() };
     let text = path.to_string_lossy();
+    if let Some(kept) = findings.included(&path) {
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let pattern = glob::Pattern::new(&absolute.to_string_lossy());
+        let matches =
+            |file: &&PathBuf| pattern.as_ref().is_ok_and(|pattern| pattern.matches_path_with(file, MATCHING));
+        return kept.iter().filter(matches).cloned().collect();
+    }
     if !text.contains(['*', '?', '[']) {
         return vec![path];
     }

@@ -8,6 +8,7 @@ use crate::config::fault::{ConfigFault, Location, Severity};
 use crate::config::service::ReadService;
 use crate::config::source::{At, Findings};
 use crate::config::value::{Located, NamedValue, TomlValue, listed};
+use crate::file::FileKind;
 use crate::geo::{DATABASE, GeoDatabase, LIST, MAX_DATABASES, RuleFiles, RuleSources, SourceRule, read_list};
 use crate::network::Network;
 use crate::printable::{quoted, without_quoted};
@@ -81,7 +82,12 @@ fn read_database(database: &Located<'_, PathBuf>, wanted: Fields) -> Option<GeoD
         let shown = quoted(&path.to_string_lossy());
         database.at.error(format!("cannot use the geographic database {shown}: {reason}"));
     };
-    let content = database.at.findings().read(path, DATABASE).map_err(|error| refuse(&error)).ok()?;
+    let content = database
+        .at
+        .findings()
+        .read(path, FileKind::Database, DATABASE)
+        .map_err(|error| refuse(&error))
+        .ok()?;
     GeoDatabase::read(&content.bytes, wanted).map_err(|error| refuse(&error)).ok()
 }
 
@@ -105,7 +111,9 @@ fn read_networks(path: &Path, at: At<'_>, findings: &Findings) -> Vec<Network> {
     let refuse = |error: std::io::Error| {
         at.error(format!("cannot read `networks_file` {}: {error}", quoted(&path.to_string_lossy())));
     };
-    let Ok(content) = findings.read(path, LIST).map_err(refuse) else { return Vec::new() };
+    let Ok(content) = findings.read(path, FileKind::Networks, LIST).map_err(refuse) else {
+        return Vec::new();
+    };
     let Ok(text) = content.text().map_err(refuse) else { return Vec::new() };
     let faults = match read_list(text) {
         Ok(networks) => {

@@ -21,6 +21,7 @@ const PLACES: [(&str, &[&str]); 20] = [
             "query_log",
             "dnstap",
             "state_dir",
+            "start_with_last_good",
             "startup_wait",
         ],
     ),

@@ -23,7 +23,9 @@ pub mod fault;
 mod fit;
 mod geo;
 mod labels;
+mod last_good;
 mod load;
+mod masked;
 mod misplaced;
 mod names;
 mod persistence;
@@ -46,6 +48,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::alerts::AllAlerts;
 use crate::config::alerts::KnownNames;
 use crate::config::check::CheckKeys;
@@ -55,7 +59,7 @@ use crate::config::pool::{PoolKeys, ReadPool};
 use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{At, Findings, SourceFile};
-use crate::file::{self, Reading};
+use crate::file::{self, FileKind, FileRecord, Reading};
 use crate::geo::RuleFiles;
 use crate::listener::{Limits, Steering};
 use crate::pool::PoolId;
@@ -67,6 +71,8 @@ pub use admin::{Access, AdminPlace, AdminSettings};
 pub(crate) use check::{DEFAULT_INTERVAL, built_in_timing};
 pub use client::{AdminUrl, ClientSettings};
 pub(crate) use labels::{in_letters, to_ascii};
+pub use last_good::state_dir_for_last_good;
+pub use masked::masked;
 pub use token::{BearerToken, Nonce};
 pub(crate) use value::parse_duration;
 
@@ -85,6 +91,34 @@ pub struct Setup {
     pub alerts: AllAlerts,
     /// Warnings: the setup can run, but may not do what its author wants.
     pub warnings: ConfigFaults,
+    /// The files that were read, if the reading was recorded.
+    pub files: FileRecord,
+    /// Whether the texts are those of the files on disk.
+    pub origin: SetOrigin,
+}
+
+/// Where the texts of a configuration come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SetOrigin {
+    /// The files on disk.
+    #[default]
+    Files,
+    /// A kept set, because an operator went back to it.
+    Rollback {
+        /// Its number.
+        number: u64,
+        /// When it was loaded first.
+        at: Timestamp,
+    },
+    /// A kept set, because the files on disk had a mistake when the server started.
+    LastGood {
+        /// Its number.
+        number: u64,
+        /// When it was loaded first.
+        at: Timestamp,
+        /// The first mistake.
+        reason: String,
+    },
 }
 
 /// `[server]`.
@@ -102,6 +136,8 @@ pub struct ServerSettings {
     pub state_dir: Option<PathBuf>,
     /// The query log and dnstap.
     pub visibility: VisibilitySettings,
+    /// Whether a start with faulty files runs the last good configuration.
+    pub start_with_last_good: bool,
 }
 
 /// Reads a configuration, the files it includes and the zone files it names. Blocks, at most for a limited time.
@@ -110,6 +146,14 @@ pub struct ServerSettings {
 /// All faults, with the warnings, if at least one is an error.
 pub fn load(path: &Path) -> Result<Setup, ConfigFaults> {
     load_by(&Arc::default(), path)
+}
+
+/// As [`load()`], with [`Setup::files`].
+///
+/// # Errors
+/// Those of [`load()`].
+pub fn load_recorded(path: &Path) -> Result<Setup, ConfigFaults> {
+    load_by(&Arc::new(Reading::recorded()), path)
 }
 
 /// As [`load()`], for a check: also warns of addresses and ports that this machine does not have or this user may not
@@ -163,9 +207,10 @@ fn read(reading: &Arc<Reading>, path: &Path) -> Result<Setup, ConfigFaults> {
 fn finish(findings: Findings, path: &Path) -> Result<Setup, ConfigFaults> {
     let setup = read_files(path, &findings);
     let errors = findings.errors();
+    let files = findings.record();
     let faults = findings.into_faults();
     match setup {
-        Some(setup) if errors == 0 => Ok(Setup { warnings: faults, ..setup }),
+        Some(setup) if errors == 0 => Ok(Setup { warnings: faults, files, ..setup }),
         _ => Err(faults),
     }
 }
@@ -183,7 +228,7 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
             related: None,
         });
     };
-    let content = findings.read(path, file::CONFIGURATION).map_err(report).ok()?;
+    let content = findings.read(path, FileKind::Configuration, file::CONFIGURATION).map_err(report).ok()?;
     // The user who names the main file may see its lines.
     let source =
         SourceFile::from_bytes(path, content.bytes, true).map_err(|fault| findings.push(*fault)).ok()?;
@@ -260,6 +305,8 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
         rule_files,
         alerts,
         warnings: ConfigFaults::default(),
+        files: FileRecord::default(),
+        origin: SetOrigin::Files,
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
         limits: Limits::default(),
         state_dir: None,
         visibility: VisibilitySettings::default(),
+        start_with_last_good: false,
     };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
@@ -101,6 +102,15 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
         }
         server.visibility = visibility::read(&mut table);
         server.state_dir = table.read("state_dir", directory).map(|read| read.value);
+        if let Some(read) = table.read("start_with_last_good", TomlValue::boolean) {
+            server.start_with_last_good = read.value;
+            if read.value && server.state_dir.is_none() && table.get("state_dir").is_none() {
+                read.at.error_with_hint(
+                    "`start_with_last_good` needs `state_dir`, which has the last good configuration",
+                    "set `state_dir` to a directory of this server alone".to_owned(),
+                );
+            }
+        }
         if let Some(wait) = table.read("startup_wait", |value| value.duration(STARTUP_WAITS)) {
             startup_wait = wait.value;
         }

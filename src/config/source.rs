@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::config::unquoted;
-use crate::file::{self, Content, Reading};
+use crate::file::{self, Content, FileKind, FileRecord, KeptTexts, Reading};
 use crate::printable::without_quoted;
 
 /// The mark that some editors write at the start of a UTF-8 file.
@@ -243,8 +243,25 @@ impl Findings {
     }
 
     /// Reads a file that a configuration names.
-    pub(super) fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
-        self.reading.read(path, limit)
+    pub(super) fn read(&self, path: &Path, kind: FileKind, limit: u64) -> io::Result<Content> {
+        self.reading.read(path, kind, limit)
+    }
+
+    /// Whether a file that a configuration names can be opened.
+    pub(super) fn try_open(&self, path: &Path) -> io::Result<()> {
+        self.reading.try_open(path)
+    }
+
+    /// Records a pattern of `include`. Returns the included files that were kept with an earlier configuration; none if
+    /// the files are those on disk.
+    pub(super) fn included(&self, pattern: &Path) -> Option<&[PathBuf]> {
+        self.reading.note_pattern(pattern);
+        self.reading.kept().map(KeptTexts::included)
+    }
+
+    /// What was read until now.
+    pub(super) fn record(&self) -> FileRecord {
+        self.reading.record()
     }
 
     /// Whether the load may continue: it was not abandoned.

@@ -18,7 +18,7 @@ use crate::config::account::protection;
 use crate::config::source::At;
 use crate::config::{address, misplaced};
 use crate::duration::Shown;
-use crate::file::{self, Content};
+use crate::file::{self, Content, FileKind};
 use crate::network::{Network, Networks};
 use crate::printable::quoted;
 use crate::spelling::{are_opposites, closest};
@@ -346,9 +346,9 @@ impl<'s> TomlValue<'s> {
     }
 
     /// Reads the file: its path and content.
-    pub(super) fn file(self, limit: u64) -> Option<(PathBuf, Content)> {
+    pub(super) fn file(self, kind: FileKind, limit: u64) -> Option<(PathBuf, Content)> {
         let path = self.path()?;
-        match self.at.findings().read(&path, limit) {
+        match self.at.findings().read(&path, kind, limit) {
             Ok(content) => Some((path, content)),
             Err(error) => {
                 self.refuse_file(&path, error);
@@ -359,7 +359,7 @@ impl<'s> TomlValue<'s> {
 
     /// As [`TomlValue::file`], for a file with a secret: warns if other users can read or change it.
     pub(super) fn secret_content(self) -> Option<(PathBuf, Content)> {
-        let (path, content) = self.file(file::SECRET)?;
+        let (path, content) = self.file(FileKind::Secret, file::SECRET)?;
         if let Some(mode) = content.exposed() {
             self.at.warning(
                 format!(

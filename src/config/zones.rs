@@ -10,7 +10,7 @@ use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
 use crate::config::transfer::{self, ReadKeys};
 use crate::config::value::{NamedValue, TomlValue};
-use crate::file::{self, Content, Origin};
+use crate::file::{self, Content, FileKind, Origin};
 use crate::name::Name;
 use crate::printable::{quoted, without_quoted};
 use crate::service::ServiceId;
@@ -93,8 +93,8 @@ fn read_settings(
 /// configuration, not of the zone.
 fn readable(value: TomlValue<'_>) -> Option<PathBuf> {
     let path = value.path()?;
-    match value.at.findings().look_at(&path).and_then(|()| file::open(&path)) {
-        Ok(_) => Some(path),
+    match value.at.findings().try_open(&path) {
+        Ok(()) => Some(path),
         Err(error) => {
             value.at.error(format!("cannot open the zone file {}: {error}", quoted(&path.to_string_lossy())));
             None
@@ -161,7 +161,7 @@ impl ZoneFiles<'_> {
     /// and subtracts the bytes read from `left`.
     fn read(&mut self, file: &Path, zone: &Name, left: &mut u64, findings: &Findings) -> Option<ReadZone> {
         let mut load = |path: &Path| {
-            let Content { bytes, origin } = findings.read(path, *left)?;
+            let Content { bytes, origin } = findings.read(path, FileKind::Zone, *left)?;
             *left = left.saturating_sub(bytes.len() as u64);
             self.origins.insert(path.to_owned(), origin);
             match file::not_text(&bytes) {

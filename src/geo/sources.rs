@@ -8,7 +8,7 @@ use super::database::GeoDatabase;
 use super::list::read_list;
 use super::stamp::FileStamp;
 use super::{DATABASE, LIST};
-use crate::file::Reading;
+use crate::file::{FileKind, Reading};
 use crate::network::Network;
 use crate::rules::{Conditions, Fields, GeoLayer, RuleTable};
 use crate::service::{Rule, Service};
@@ -114,7 +114,8 @@ impl RuleSources {
         let mut built = Vec::new();
         for path in &self.databases {
             let fault = |reason: String| SourceFault { path: path.clone(), reason };
-            let content = reading.read(path, DATABASE).map_err(|error| fault(error.to_string()))?;
+            let content =
+                reading.read(path, FileKind::Database, DATABASE).map_err(|error| fault(error.to_string()))?;
             let database =
                 GeoDatabase::read(&content.bytes, wanted).map_err(|error| fault(error.to_string()))?;
             layers.push(database.layer);
@@ -126,7 +127,8 @@ impl RuleSources {
                 continue;
             }
             let fault = |reason: String| SourceFault { path: path.clone(), reason };
-            let content = reading.read(path, LIST).map_err(|error| fault(error.to_string()))?;
+            let content =
+                reading.read(path, FileKind::Networks, LIST).map_err(|error| fault(error.to_string()))?;
             let text = content.text().map_err(|error| fault(error.to_string()))?;
             let read = read_list(text).map_err(|faults| {
                 let first = faults.first().map(|fault| format!("line {}: {}", fault.line, fault.error));

@@ -17,6 +17,8 @@ pub struct Operation {
     /// When the running configuration was loaded, milliseconds since 1970.
     loaded: AtomicU64,
     state_write_failures: AtomicU64,
+    rolled_back: AtomicBool,
+    last_good: AtomicBool,
     audit_lost: AtomicU64,
     audit_failing: AtomicBool,
     notify_sent: AtomicU64,
@@ -51,6 +53,8 @@ impl Operation {
             last_reload_succeeded: AtomicBool::new(true),
             loaded: AtomicU64::new(0),
             state_write_failures: AtomicU64::new(0),
+            rolled_back: AtomicBool::new(false),
+            last_good: AtomicBool::new(false),
             audit_lost: AtomicU64::new(0),
             audit_failing: AtomicBool::new(false),
             notify_sent: AtomicU64::new(0),
@@ -68,7 +72,24 @@ impl Operation {
     /// Counts a reload that took effect.
     pub fn reloaded(&self) {
         self.reloads.fetch_add(1, Ordering::Relaxed);
+        self.rolled_back.store(false, Ordering::Relaxed);
+        self.last_good.store(false, Ordering::Relaxed);
         self.loaded_now();
+    }
+
+    /// Shows that the running configuration is an earlier one, because of a rollback. The files on disk are as good or
+    /// bad as before.
+    pub fn rolled_back(&self) {
+        self.rolled_back.store(true, Ordering::Relaxed);
+        let succeeded = self.last_reload_succeeded.load(Ordering::Relaxed);
+        self.loaded_now();
+        self.last_reload_succeeded.store(succeeded, Ordering::Relaxed);
+    }
+
+    /// Shows that the server has started with the last good configuration, because the files had a mistake.
+    pub fn started_with_last_good(&self) {
+        self.last_good.store(true, Ordering::Relaxed);
+        self.last_reload_succeeded.store(false, Ordering::Relaxed);
     }
 
     /// Counts a rejected configuration.
@@ -135,6 +156,14 @@ impl Operation {
         text.gauge("config_last_load_timestamp_seconds", help)?.series(&[], loaded)?;
         let help = "Failed attempts to write health and overrides to state_dir.";
         text.counter("state_write_failures_total", help)?.series(&[], get(&self.state_write_failures))?;
+        let help =
+            "1 if the running configuration is an earlier one because of a rollback, until a reload. Else 0.";
+        let rolled_back = flag(self.rolled_back.load(Ordering::Relaxed));
+        text.gauge("config_rolled_back", help)?.series(&[], rolled_back)?;
+        let help = "1 if the server has started with the last good configuration, because the files had a mistake, \
+                    until a reload. Else 0.";
+        let last_good = flag(self.last_good.load(Ordering::Relaxed));
+        text.gauge("config_last_good", help)?.series(&[], last_good)?;
         let help = "Entries of the audit that were not written, because too many waited.";
         text.counter("audit_lost_total", help)?.series(&[], get(&self.audit_lost))?;
         let help = "1 if the audit cannot be written now; its entries wait in memory. Else 0.";

@@ -42,7 +42,8 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
 /// The settings in force after the reload: `wanted`, but with the old values where a change needs a
 /// restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
-    let Configured { warnings, server, admin, settings, startup_wait, rule_files, alerts } = wanted;
+    let Configured { warnings, server, admin, settings, startup_wait, rule_files, alerts, files, origin } =
+        wanted;
     let (listen, steering) = (running.server.listen.clone(), running.server.steering);
     Configured {
         warnings,
@@ -52,6 +53,8 @@ pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Confi
         startup_wait,
         rule_files,
         alerts,
+        files,
+        origin,
     }
 }
 
@@ -77,6 +80,8 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
         })
     });
     keys.compare("state_dir", &running.server.state_dir, &wanted.server.state_dir, path);
+    let (old, new) = (running.server.start_with_last_good, wanted.server.start_with_last_good);
+    keys.compare("start_with_last_good", &old, &new, ToString::to_string);
     if running.startup_wait != wanted.startup_wait {
         let (old, new) = (Shown(running.startup_wait), Shown(wanted.startup_wait));
         keys.changed("startup_wait", format!("{old} -> {new}, from the next start on"));

@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::checker::{CheckerCommand, CheckerHandle};
+use crate::config::SetOrigin;
 use crate::events::tell;
 use crate::file::Reading;
 use crate::geo::{FileStamp, RuleFiles, SourceFault};
@@ -46,7 +47,11 @@ pub(super) struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    pub(super) fn new(files: RuleFiles, metrics: &Metrics) -> Self {
+    /// The files of an earlier configuration are not followed: its lists of networks are not those on disk.
+    pub(super) fn new(origin: &SetOrigin, mut files: RuleFiles, metrics: &Metrics) -> Self {
+        if *origin != SetOrigin::Files {
+            files.stamps.clear();
+        }
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watched = Self { files: Arc::new(files), looks, looking: None, changing: None, refused: None };

@@ -22,6 +22,8 @@ mod difference;
 mod files;
 mod named;
 mod report;
+mod rollback;
+mod running;
 mod serial;
 mod swap;
 
@@ -38,9 +40,9 @@ use crate::alerts::{AlertsHandle, AllAlerts};
 use crate::audit::{AuditAction, AuditEntry, AuditHandle, Author};
 use crate::checker;
 use crate::config::fault::ConfigFaults;
-use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
-use crate::events::Events;
-use crate::file::Reading;
+use crate::config::{self, Access, AdminSettings, ServerSettings, SetOrigin, Setup};
+use crate::events::{Events, tell};
+use crate::file::{FileRecord, Reading};
 use crate::geo::RuleFiles;
 use crate::listener::InForce;
 use crate::metrics::Metrics;
@@ -54,10 +56,12 @@ use crate::zone::Catalog;
 use files::WatchedFiles;
 use named::Difference;
 use report::not_told;
+use rollback::SetKeeping;
 use swap::{NotReloaded, swap};
 
 pub use named::Change;
 pub use report::{ReloadRefusal, ReloadReport};
+pub use running::{MAX_SHOWN, RunningSet};
 
 /// Length of the reload queue.
 const REQUESTS: usize = 16;
@@ -74,6 +78,9 @@ pub struct Configured {
     startup_wait: Duration,
     rule_files: RuleFiles,
     alerts: AllAlerts,
+    /// The files that were read, until they are kept.
+    files: FileRecord,
+    origin: SetOrigin,
 }
 
 impl Configured {
@@ -88,6 +95,8 @@ impl Configured {
             startup_wait: setup.served.startup_wait,
             rule_files: setup.rule_files.clone(),
             alerts: setup.alerts.clone(),
+            files: setup.files.clone(),
+            origin: setup.origin.clone(),
         }
     }
 }
@@ -121,11 +130,19 @@ pub struct Reach {
 #[derive(Debug)]
 struct ReloadRequest {
     by: Author,
-    /// The file that the client named; `None` for the running one.
-    meant: Option<PathBuf>,
+    wanted: WantedSet,
     /// Whether to report the changes without making them.
     is_dry_run: bool,
     reply: oneshot::Sender<Result<ReloadReport, ReloadRefusal>>,
+}
+
+/// The configuration that a request asks for.
+#[derive(Clone, Debug)]
+enum WantedSet {
+    /// That of the files on disk. A client may name the file that it means.
+    Files(Option<PathBuf>),
+    /// A kept one, by its number; without one, the one before the running one.
+    Kept(Option<u64>),
 }
 
 /// Requests reloads. The reload task ends when the last clone is dropped.
@@ -133,17 +150,30 @@ struct ReloadRequest {
 pub struct ReloadHandle {
     requests: mpsc::Sender<ReloadRequest>,
     signalled: Arc<Notify>,
+    running: watch::Receiver<Arc<RunningSet>>,
+    state_dir: watch::Receiver<Option<StateDirectory>>,
 }
 
 /// Starts the task that reloads `file`. Must be called within a tokio runtime.
 #[must_use = "nothing can be reloaded without the handle"]
-pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> ReloadHandle {
+pub fn start(file: Option<PathBuf>, mut running: Configured, reach: Reach) -> ReloadHandle {
     let (requests, received) = mpsc::channel(REQUESTS);
     let signalled = Arc::new(Notify::new());
-    let watched = WatchedFiles::new(running.rule_files.clone(), &reach.metrics);
-    let reloader = Reloader { file, running, reach, watched, taking: None };
-    tokio::spawn(reloader.run(received, Arc::clone(&signalled)));
-    ReloadHandle { requests, signalled }
+    let watched = WatchedFiles::new(&running.origin, running.rule_files.clone(), &reach.metrics);
+    let (record, origin) = (std::mem::take(&mut running.files), running.origin.clone());
+    let first = RunningSet::new(file.clone(), "the start", origin, record);
+    if let SetOrigin::LastGood { reason, .. } = &first.origin {
+        reach.metrics.operation.started_with_last_good();
+        reach.alerts.reloaded(Some(reason.clone()));
+        let notice = first.notice().unwrap_or_default();
+        tell!(reach.events.now(), error, Reload, "this server {notice}");
+    }
+    let set = watch::Sender::new(Arc::new(first.clone().without_texts()));
+    let (seen, state_dir) = (set.subscribe(), reach.state_dir.subscribe());
+    let keeping = SetKeeping::default();
+    let reloader = Reloader { file, running, reach, watched, taking: None, set, keeping };
+    tokio::spawn(reloader.run(first, received, Arc::clone(&signalled)));
+    ReloadHandle { requests, signalled, running: seen, state_dir }
 }
 
 impl ReloadHandle {
@@ -154,7 +184,7 @@ impl ReloadHandle {
     /// # Errors
     /// The reason, if nothing has changed.
     pub async fn reload(&self, by: Author, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
-        self.request(by, meant, false).await
+        self.request(by, WantedSet::Files(meant), false).await
     }
 
     /// Loads the configuration as a reload would, and reports the changes without making them. A `state_dir` that has
@@ -163,17 +193,43 @@ impl ReloadHandle {
     /// # Errors
     /// The reason, if a reload would be refused.
     pub async fn rehearse(&self, by: Author, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
-        self.request(by, meant, true).await
+        self.request(by, WantedSet::Files(meant), true).await
+    }
+
+    /// Goes back to a kept configuration: the one with this number, or the one before the running one. The files on disk
+    /// stay as they are. With `is_dry_run`, only reports the changes.
+    ///
+    /// # Errors
+    /// The reason, if nothing has changed.
+    pub async fn roll_back(
+        &self,
+        by: Author,
+        number: Option<u64>,
+        is_dry_run: bool,
+    ) -> Result<ReloadReport, ReloadRefusal> {
+        self.request(by, WantedSet::Kept(number), is_dry_run).await
+    }
+
+    /// The directory that has the kept configurations.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<StateDirectory> {
+        self.state_dir.borrow().clone()
+    }
+
+    /// The running configuration.
+    #[must_use]
+    pub fn running(&self) -> Arc<RunningSet> {
+        Arc::clone(&self.running.borrow())
     }
 
     async fn request(
         &self,
         by: Author,
-        meant: Option<PathBuf>,
+        wanted: WantedSet,
         is_dry_run: bool,
     ) -> Result<ReloadReport, ReloadRefusal> {
         let (reply, outcome) = oneshot::channel();
-        let request = ReloadRequest { by, meant, is_dry_run, reply };
+        let request = ReloadRequest { by, wanted, is_dry_run, reply };
         self.requests.send(request).await.map_err(|_| ReloadRefusal::Ending)?;
         outcome.await.unwrap_or(Err(ReloadRefusal::Ending))
     }
@@ -192,19 +248,29 @@ struct Reloader {
     watched: WatchedFiles,
     /// The last attempt to take another state directory.
     taking: Option<AbortHandle>,
+    /// The running set of files.
+    set: watch::Sender<Arc<RunningSet>>,
+    keeping: SetKeeping,
 }
 
 impl Reloader {
-    async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, signalled: Arc<Notify>) {
+    /// Keeps the first set of files, then heeds requests.
+    async fn run(
+        mut self,
+        first: RunningSet,
+        mut requests: mpsc::Receiver<ReloadRequest>,
+        signalled: Arc<Notify>,
+    ) {
+        self.keep(first, "the start".into()).await;
         loop {
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(ReloadRequest { by, meant, is_dry_run, mut reply }) = request else { return };
+                    let Some(ReloadRequest { by, wanted, is_dry_run, mut reply }) = request else { return };
                     if !reply.is_closed() {
                         let outcome = if is_dry_run {
-                            self.rehearse(meant, reply.closed()).await
+                            self.rehearse(wanted, reply.closed()).await
                         } else {
-                            self.reload(&by, meant, reply.closed()).await
+                            self.reload(&by, wanted, reply.closed()).await
                         };
                         // The client may have disconnected; the configuration is in force in any case.
                         let _ = reply.send(outcome);
@@ -212,7 +278,7 @@ impl Reloader {
                 }
                 () = self.watched.due() => self.watched.look(&self.reach).await,
                 () = signalled.notified() => {
-                    let _ = self.reload(&Author::signal("SIGHUP"), None, std::future::pending()).await;
+                    let _ = self.reload(&Author::signal("SIGHUP"), WantedSet::Files(None), std::future::pending()).await;
                 }
             }
         }
@@ -222,22 +288,35 @@ impl Reloader {
     async fn reload(
         &mut self,
         author: &Author,
-        meant: Option<PathBuf>,
+        wanted: WantedSet,
         unwanted: impl Future<Output = ()>,
     ) -> Result<ReloadReport, ReloadRefusal> {
         let asked_by = &*author.by;
-        info!(asked_by, "reloading the configuration");
-        let outcome = self.try_reload(asked_by, meant, unwanted).await;
+        let action = match wanted {
+            WantedSet::Files(_) => AuditAction::Reload,
+            WantedSet::Kept(_) => AuditAction::Rollback,
+        };
+        info!(
+            asked_by,
+            "{}",
+            if action == AuditAction::Reload { "reloading the configuration" } else { "going back" }
+        );
+        let before = self.set.borrow().number;
+        let outcome = self.try_reload(asked_by, wanted, unwanted).await;
         let counts = &self.reach.metrics.operation;
         match &outcome {
             Ok(report) => {
-                counts.reloaded();
-                self.reach.alerts.reloaded(None);
+                if report.origin == SetOrigin::Files {
+                    counts.reloaded();
+                    self.reach.alerts.reloaded(None);
+                } else {
+                    counts.rolled_back();
+                }
                 report.tell(asked_by, &self.reach.events.now());
             }
             Err(refusal) => {
                 // A request for another file does not make the running configuration invalid.
-                if !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
+                if action == AuditAction::Reload && !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
                     counts.reload_refused();
                     self.reach.alerts.reloaded(Some(refusal.in_full()));
                 }
@@ -245,12 +324,12 @@ impl Reloader {
             }
         }
         self.reach.audit.note(AuditEntry {
-            action: AuditAction::Reload,
+            action,
             subject: String::new(),
             author: author.clone(),
             reason: None,
-            before: None,
-            after: outcome.as_ref().ok().map(ReloadReport::in_words),
+            before: before.map(|number| format!("configuration {number}")),
+            after: outcome.as_ref().ok().map(ReloadReport::with_number),
             refused: outcome.as_ref().err().map(ReloadRefusal::in_full),
         });
         outcome
@@ -259,11 +338,11 @@ impl Reloader {
     async fn try_reload(
         &mut self,
         asked_by: &str,
-        meant: Option<PathBuf>,
+        wanted: WantedSet,
         unwanted: impl Future<Output = ()>,
     ) -> Result<ReloadReport, ReloadRefusal> {
         let began = Instant::now();
-        let (setup, wanted) = self.load(meant, unwanted).await?;
+        let (setup, mut wanted) = self.load(wanted, unwanted).await?;
         let place = if self.running.server.state_dir == wanted.server.state_dir {
             None
         } else {
@@ -278,7 +357,7 @@ impl Reloader {
         let warnings = setup.warnings;
         let difference = swap(&self.reach.checker, setup.served, asked_by).await?;
 
-        self.watched = WatchedFiles::new(wanted.rule_files.clone(), &self.reach.metrics);
+        self.watched = WatchedFiles::new(&wanted.origin, wanted.rule_files.clone(), &self.reach.metrics);
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.visibility.configure(&wanted.server.visibility, wanted.server.state_dir.as_deref());
@@ -294,20 +373,42 @@ impl Reloader {
             // This releases the lock of the previous directory.
             self.reach.state_dir.send_replace(place);
         }
-        let report = self.report(&wanted, difference, warnings, began);
+        let mut report = self.report(&wanted, difference, warnings, began);
+        let (record, origin) = (std::mem::take(&mut wanted.files), wanted.origin.clone());
         self.running = difference::without_restart(&self.running, wanted);
+        let set = RunningSet::new(self.file.clone(), asked_by, origin, record);
+        report.number = self.keep(set, report.in_words()).await;
         Ok(report)
+    }
+
+    /// Makes a set of files the running one, and keeps those that were read from the disk. Returns its number.
+    async fn keep(&mut self, mut set: RunningSet, changes: String) -> Option<u64> {
+        if set.origin == SetOrigin::Files {
+            set.number = self.keeping.keep(&self.reach, &set, changes).await;
+        }
+        let number = set.number;
+        self.set.send_replace(Arc::new(set.without_texts()));
+        number
     }
 
     /// The configuration in the files, and its settings.
     async fn load(
         &self,
-        meant: Option<PathBuf>,
+        wanted: WantedSet,
         unwanted: impl Future<Output = ()>,
     ) -> Result<(Setup, Configured), ReloadRefusal> {
         let file = self.file.clone().ok_or(ReloadRefusal::NoFile)?;
         let before = Arc::clone(&self.reach.checker.published.load().catalog);
-        let setup = load(file, meant, before, unwanted).await?;
+        let setup = match wanted {
+            WantedSet::Files(meant) => load(Reading::recorded(), file, meant, before, unwanted).await?,
+            WantedSet::Kept(number) => {
+                let running = Arc::clone(&self.set.borrow());
+                let set = rollback::find(&self.reach, &running, number).await?;
+                let setup = load(rollback::reading_of(&set), file, None, before, unwanted).await?;
+                let origin = SetOrigin::Rollback { number: set.head.number, at: set.head.at };
+                Setup { origin, ..setup }
+            }
+        };
         let wanted = Configured::of(&setup);
         Ok((setup, wanted))
     }
@@ -315,11 +416,11 @@ impl Reloader {
     /// The report of a reload that changes nothing.
     async fn rehearse(
         &self,
-        meant: Option<PathBuf>,
+        wanted: WantedSet,
         unwanted: impl Future<Output = ()>,
     ) -> Result<ReloadReport, ReloadRefusal> {
         let began = Instant::now();
-        let (setup, wanted) = self.load(meant, unwanted).await?;
+        let (setup, wanted) = self.load(wanted, unwanted).await?;
         let difference = swap::rehearse(&self.reach.checker, setup.served).await?;
         Ok(self.report(&wanted, difference, setup.warnings, began))
     }
@@ -334,6 +435,12 @@ impl Reloader {
         let running = &self.running;
         let new_warnings = not_told(&warnings, &running.warnings);
         ReloadReport {
+            origin: wanted.origin.clone(),
+            number: match wanted.origin {
+                SetOrigin::Rollback { number, .. } => Some(number),
+                _ => None,
+            },
+            returns: running.origin != SetOrigin::Files,
             generation: difference.generation,
             took: began.elapsed(),
             pools: difference.pools,
@@ -386,12 +493,13 @@ impl Reloader {
 
 /// Loads the file. The warnings include serial numbers that have decreased since the zones `before`.
 async fn load(
+    reading: Reading,
     file: PathBuf,
     meant: Option<PathBuf>,
     before: Arc<Catalog>,
     unwanted: impl Future<Output = ()>,
 ) -> Result<Setup, ReloadRefusal> {
-    let reading = Arc::new(Reading::default());
+    let reading = Arc::new(reading);
     let by = Arc::clone(&reading);
     let mut loading = spawn_blocking(move || {
         let setup = match meant {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
+use crate::config::SetOrigin;
 use crate::config::fault::{ConfigFault, ConfigFaults};
 use crate::events::{Teller, tell};
 use crate::printable::quoted;
@@ -19,6 +20,12 @@ const MOST_TOLD: usize = 100;
 /// The report of a reload.
 #[derive(Clone, Debug)]
 pub struct ReloadReport {
+    /// Where the configuration comes from.
+    pub origin: SetOrigin,
+    /// Its number among the kept sets; none if it is not kept.
+    pub number: Option<u64>,
+    /// Whether the server ran an earlier configuration before, and not that of the files.
+    pub(super) returns: bool,
     /// The generation of the table with the new configuration.
     pub generation: u64,
     /// Duration of the reload.
@@ -68,6 +75,9 @@ pub enum ReloadRefusal {
         /// The file that the client named.
         meant: PathBuf,
     },
+    /// There is no earlier configuration to go back to.
+    #[error("nothing has changed: {0}")]
+    NoSet(String),
     /// There is no file to load.
     #[error("this server runs without a configuration file, so there is nothing to reload")]
     NoFile,
@@ -134,12 +144,47 @@ impl ReloadReport {
         if self.is_empty() { "nothing has changed".into() } else { self.shown() }
     }
 
+    /// The changes, with the number of the kept set.
+    pub(super) fn with_number(&self) -> String {
+        let changes = self.in_words();
+        self.number.map_or_else(|| changes.clone(), |number| format!("configuration {number}: {changes}"))
+    }
+
     pub(super) fn tell(&self, asked_by: &str, teller: &Teller) {
         for warning in self.new_warnings.iter().take(MOST_TOLD) {
             warn!("{}: {}", warning.location, warning.message);
         }
-        let changes = self.shown();
+        let (generation, took) = (self.generation, self.took);
+        if let SetOrigin::Rollback { number, at } = &self.origin {
+            let changes = self.in_words();
+            tell!(
+                teller,
+                warn,
+                Reload,
+                asked_by,
+                number,
+                generation,
+                ?took,
+                changes,
+                "went back to the configuration of {at}; it is not that of the files, which the next reload or restart reads"
+            );
+        } else {
+            self.tell_reload(asked_by, teller);
+        }
+        for change in &self.restart_needed {
+            tell!(
+                teller,
+                warn,
+                Reload,
+                key = change.name(),
+                "this change needs a restart; until then the old value is in force"
+            );
+        }
+    }
+
+    fn tell_reload(&self, asked_by: &str, teller: &Teller) {
         let (generation, took, warnings) = (self.generation, self.took, self.warnings.iter().count());
+        let changes = self.shown();
         if changes.is_empty() {
             tell!(
                 teller,
@@ -154,14 +199,8 @@ impl ReloadReport {
         } else {
             tell!(teller, info, Reload, asked_by, generation, ?took, warnings, changes, "reloaded");
         }
-        for change in &self.restart_needed {
-            tell!(
-                teller,
-                warn,
-                Reload,
-                key = change.name(),
-                "this change needs a restart; until then the old value is in force"
-            );
+        if self.returns {
+            tell!(teller, info, Reload, asked_by, "the configuration of the files is in force again");
         }
     }
 }

@@ -63,6 +63,14 @@ const MAX_DAMAGED: usize = 5;
 /// Separates the file name from the time at which the file was set aside.
 const DAMAGED: &str = ".damaged-";
 
+/// Replaces the content of a file: after a crash, it is the old or the new one. Blocks.
+///
+/// # Errors
+/// The system's error; then the old file is unchanged.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    disk::replace(&mut System, path, bytes)
+}
+
 /// Locks a directory for this process and reads its memory. Blocks.
 ///
 /// If locking fails for another reason, the start continues; nothing is written until the directory

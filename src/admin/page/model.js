@@ -205,6 +205,9 @@ export function troubles(model) {
   const { status } = model;
   const found = [];
   const add = (level, rank, item) => found.push({ level, rank, ...item });
+  for (const notice of status.notices || []) {
+    add("trouble", 0, { key: `notice ${notice}`, title: "About this server", why: notice });
+  }
   if (status.suspected) {
     const { since, reason } = status.suspected;
     add("trouble", 0, { key: "suspected", title: "This machine is suspected, not the backends", since, why: reason });

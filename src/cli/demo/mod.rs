@@ -16,7 +16,8 @@ use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::ConfigFaults;
-use crate::config::{Access, AdminSettings, ServerSettings, Setup};
+use crate::config::{Access, AdminSettings, ServerSettings, SetOrigin, Setup};
+use crate::file::FileRecord;
 use crate::listener::{Limits, Steering};
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId, Require};
@@ -139,6 +140,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             limits: Limits::default(),
             state_dir: None,
             visibility: VisibilitySettings::default(),
+            start_with_last_good: false,
         },
         admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
         served: Served {
@@ -156,6 +158,8 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
         rule_files: crate::geo::RuleFiles::default(),
         alerts: Vec::new(),
         warnings: ConfigFaults::default(),
+        files: FileRecord::default(),
+        origin: SetOrigin::Files,
     })
 }
 

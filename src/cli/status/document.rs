@@ -13,6 +13,9 @@ use crate::spelling::closest;
 pub(super) struct RemoteStatus {
     pub(super) version: String,
     pub(super) generation: u64,
+    /// What operators must know of the server itself.
+    #[serde(default)]
+    pub(super) notices: Vec<String>,
     pub(super) suspected: Option<RemoteSuspicion>,
     pub(super) services: Vec<RemoteService>,
     pub(super) pools: Vec<RemotePool>,

@@ -26,6 +26,8 @@ pub(super) fn page(url: &str, status: &RemoteStatus, settings: &PageSettings<'_>
     let now = settings.now;
     let mut parts =
         vec![wrapped(&format!("steerd {} at {url}, generation {}", status.version, status.generation), 0)];
+    let notices = status.notices.iter().map(|notice| wrapped(&format!("ATTENTION: {notice}"), 0));
+    parts.splice(0..0, notices);
     if let Some(suspected) = &status.suspected {
         parts.push(wrapped(&words::suspicion("this machine is suspected", suspected, now), 0));
     }

@@ -11,7 +11,7 @@ use crate::check::ClientFiles;
 use crate::config::check::key::CheckKey;
 use crate::config::labels;
 use crate::config::value::{Located, TomlTable, TomlValue};
-use crate::file;
+use crate::file::{self, FileKind};
 use crate::pem::{self, IdentityFault};
 
 /// Range of `min_days_left`. 0 overrides a default; nobody needs more than ten years.
@@ -62,14 +62,17 @@ impl<'s> TlsKeys<'s> {
             CheckKey::Wrong => return Err(Reported),
             CheckKey::Set(key) => key,
         };
-        let read =
-            |file: &Located<'s, PathBuf>| match file.at.findings().read(&file.value, file::CERTIFICATES) {
-                Ok(content) => Ok(content.bytes),
-                Err(error) => {
-                    file.at.error(format!("{} cannot be read: {error}", file.value.display()));
-                    Err(Reported)
-                }
-            };
+        let read = |file: &Located<'s, PathBuf>| match file.at.findings().read(
+            &file.value,
+            FileKind::Certificate,
+            file::CERTIFICATES,
+        ) {
+            Ok(content) => Ok(content.bytes),
+            Err(error) => {
+                file.at.error(format!("{} cannot be read: {error}", file.value.display()));
+                Err(Reported)
+            }
+        };
         let fault = |file: &Located<'s, PathBuf>, reason: &str| {
             file.at.error(format!("{} cannot be used: {reason}", file.value.display()));
             Err(Reported)
@@ -115,7 +118,7 @@ pub(super) struct Reported;
 
 /// Reads a PEM file with certificates.
 pub(in crate::config) fn authorities(value: TomlValue<'_>) -> Option<PathBuf> {
-    let (path, content) = value.file(file::CERTIFICATES)?;
+    let (path, content) = value.file(FileKind::Certificate, file::CERTIFICATES)?;
     pem::certificates(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
     Some(path)
 }

@@ -126,8 +126,8 @@ fn faults() {
         ),
         (
             "url = \"https://a.example\"\nevents = [\"pol\"]",
-            "3:11 each element of `events` must be \"pool\", \"service\", \"tier\", \"suspicion\", \"reload\" or \
-             \"certificate\" | did you mean \"pool\"?",
+            "3:11 each element of `events` must be \"pool\", \"service\", \"tier\", \"suspicion\", \"reload\", \
+             \"certificate\" or \"audit\" | did you mean \"pool\"?",
         ),
         (
             "url = \"https://a.example\"\npools = [\"wbe\"]",

@@ -48,7 +48,8 @@ const BUILT_IN: Timing = Timing {
 
 #[test]
 fn built_in() {
-    let Setup { server, admin, served, rule_files, alerts, warnings } = load_with_rest("").unwrap();
+    let Setup { server, admin, served, rule_files, alerts, warnings, files: _, origin: _ } =
+        load_with_rest("").unwrap();
     assert_eq!(alerts, []);
     assert_eq!(rule_files, crate::geo::RuleFiles::default());
     assert!(served.rule_tables.is_empty());
@@ -60,6 +61,7 @@ fn built_in() {
     assert_eq!(served.settings, Settings { cookies, ..Settings::default() });
     assert_eq!((admin, served.startup_wait), (AdminSettings::default(), milliseconds(3000)));
     assert_eq!((server.state_dir, server.visibility), (None, VisibilitySettings::default()));
+    assert!(!server.start_with_last_good);
     assert!(warnings.is_empty());
     assert_eq!(served.pools[0].checks, []);
     assert_eq!(served.pools[0].pool.min_healthy, MinHealthy::Count(1));

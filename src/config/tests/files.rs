@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{REST, ZONE, errors, load_files};
+use super::{REST, ZONE, errors, load_files, one_error};
 use crate::config::load;
 use crate::file::{self, Reading};
 use crate::service::Ttl;
@@ -207,4 +207,13 @@ fn includes_that_do_not_work() {
     let setup = load_files(&format!("include = [\"none/*.toml\"]\n{REST}"), &[]).unwrap();
     let warnings: Vec<_> = setup.warnings.iter().map(super::told).collect();
     assert!(warnings[0].starts_with("steerd.toml:1:12 no file matches"), "{warnings:#?}");
+}
+
+#[test]
+fn the_last_good_configuration_needs_a_directory_that_has_it() {
+    one_error(
+        "[server]\nstart_with_last_good = true\n",
+        "2:24 `start_with_last_good` needs `state_dir`, which has the last good configuration | set `state_dir` to a \
+         directory of this server alone",
+    );
 }

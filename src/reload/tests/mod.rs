@@ -432,7 +432,7 @@ async fn a_load_whose_client_leaves_is_given_up_on_and_holds_up_no_other() {
     fixture
         .handle
         .requests
-        .send(ReloadRequest { by: "a test".into(), meant: None, is_dry_run: false, reply })
+        .send(ReloadRequest { by: "a test".into(), wanted: WantedSet::Files(None), is_dry_run: false, reply })
         .await
         .unwrap();
     eventually("its turn has come", || fixture.handle.requests.capacity() == REQUESTS).await;
