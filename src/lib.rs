@@ -39,6 +39,7 @@ pub mod probe;
 pub mod metrics;
 pub mod events;
 pub mod watchdog;
+pub mod systemd;
 pub mod retired;
 pub mod fleet;
 pub mod checker;
@@ -55,6 +56,7 @@ pub mod state;
 pub mod sets;
 pub mod audit;
 pub mod reload;
+pub mod upgrade;
 pub mod admin;
 pub mod server;
 // Floor 6: the command line.

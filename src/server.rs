@@ -4,6 +4,7 @@
 //! start    bind every socket -> lock state_dir, read the memory -> checker -> reload, admin
 //! answer   first outcomes are in -> answer DNS -> ready -> notify the secondaries
 //! stop     not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
+//! upgrade  another process takes over: see `upgrade`; `handing` has the end that serves, `taking` the other one
 //! ```
 //!
 //! A stop is possible at any time after the start, even before DNS is answered.
@@ -12,7 +13,8 @@
 //! configured address. Decisions about health, answers and configuration do not belong here.
 
 mod descriptors;
-mod systemd;
+mod handing;
+mod taking;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +28,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::alerts::{AlertSources, AlertsHandle};
+use crate::alerts::{AlertSources, AlertsHandle, AllAlerts};
 use crate::audit::AuditHandle;
 use crate::checker;
 use crate::config::Setup;
@@ -37,9 +39,15 @@ use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::{self, Configured, Reach};
 use crate::server::descriptors::Shares;
+use crate::server::handing::Handing;
 use crate::state::{self, Keeper, StateDirectory};
 use crate::sys;
+use crate::systemd::{self, ServiceState};
+use crate::upgrade::{ChangeGate, Conversation, Program, UpgradeHandle, UpgradeRequest};
 use crate::visibility::Visibility;
+use crate::watchdog;
+
+pub use taking::take_over;
 
 /// The longest time by which the last entries of the audit may delay the stop.
 const AUDIT_TIME: Duration = Duration::from_secs(1);
@@ -76,6 +84,9 @@ pub enum StartError {
     /// The checker ended unexpectedly.
     #[error(transparent)]
     Checker(#[from] CheckerEnded),
+    /// The process that serves has ended, or sent what cannot be used.
+    #[error("this process cannot take over from the one that serves: {0}")]
+    Predecessor(String),
 }
 
 /// The checker has ended unexpectedly, so answers would no longer follow the state of the backends.
@@ -96,6 +107,15 @@ pub enum Ended {
     Listener,
 }
 
+/// A started server needs attention.
+#[derive(Debug)]
+pub enum Attention {
+    /// Another process is to take over.
+    Upgrade(UpgradeRequest),
+    /// The server cannot continue.
+    Failed(Ended),
+}
+
 /// A started server. [`Server::answer`] makes it answer DNS, [`Server::stop`] ends it.
 #[derive(Debug)]
 pub struct Server {
@@ -107,19 +127,43 @@ pub struct Server {
     pub checker: checker::CheckerHandle,
     /// Reloads the configuration.
     pub reload: reload::ReloadHandle,
+    /// Requests upgrades.
+    pub upgrade: UpgradeHandle,
     /// The sockets, until DNS is answered.
     bound: Option<listener::BoundListeners>,
     /// The listeners, once DNS is answered.
     listeners: Option<Listeners>,
+    handing: Handing,
     metrics: Arc<Metrics>,
+    events: Events,
     limits: InForce,
     visibility: Visibility,
     notify: notify::NotifyHandle,
     keeper: Keeper,
     /// Notes who has changed what.
     pub audit: AuditHandle,
+    deferred: Option<Deferred>,
     admin_task: Option<(Apart, admin::AdminServer)>,
     serving: watch::Sender<bool>,
+    /// The process that serves, until this one has taken over from it.
+    predecessor: Option<Conversation>,
+}
+
+/// The parts that are needed before the others start.
+struct Foundation {
+    bound: listener::BoundListeners,
+    admin: Option<(Apart, admin::BoundAdminServer)>,
+    place: Option<StateDirectory>,
+    memory: fleet::Memory,
+}
+
+/// The parts that have effects outside, and so start only when no other process has them.
+#[derive(Debug)]
+struct Deferred {
+    admin: Option<(Apart, admin::BoundAdminServer, admin::Sources)>,
+    alerts: (AlertsHandle, AllAlerts),
+    /// The directory that was taken over.
+    place: Option<StateDirectory>,
 }
 
 /// Starts everything except DNS: sends probes and starts the admin server. `file` is the
@@ -131,29 +175,43 @@ pub struct Server {
 /// # Errors
 /// If a socket cannot be bound or a thread cannot be started.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartError> {
+    let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
+    let admin = bind_admin(&setup, admin::bind)?;
+    let (place, memory) = recall(setup.server.state_dir.clone()).await?;
+    let mut server = assemble(setup, file, Foundation { bound, admin, place, memory })?;
+    server.operate()?;
+    Ok(server)
+}
+
+/// Binds the admin server within a runtime of its own, if there is one.
+fn bind_admin(
+    setup: &Setup,
+    bind: impl FnOnce(SocketAddr) -> Result<admin::BoundAdminServer, admin::AdminListenError>,
+) -> Result<Option<(Apart, admin::BoundAdminServer)>, StartError> {
+    let Some(address) = setup.admin.listen else { return Ok(None) };
+    let apart = Apart::new().map_err(StartError::AdminThread)?;
+    let bound = apart.within(|| bind(address))?;
+    Ok(Some((apart, bound)))
+}
+
+/// Starts the parts that have no effect outside, but for the probes.
+fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Result<Server, StartError> {
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.location, warning.message);
     }
-    let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
-    if setup.server.steering == Steering::Cpu {
-        bound.steer_by_cpu();
+    let Foundation { bound, admin: admin_bound, place, memory } = foundation;
+    match setup.server.steering {
+        Steering::Cpu => bound.steer_by_cpu(),
+        Steering::Hash => bound.steer_by_hash(),
     }
     let dns = bound.local_addresses();
     let shares = share_descriptors(&bound);
-    let admin_bound = match setup.admin.listen {
-        Some(address) => {
-            let apart = Apart::new().map_err(StartError::AdminThread)?;
-            let bound = apart.within(|| admin::bind(address))?;
-            Some((apart, bound))
-        }
-        None => None,
-    };
     let admin_address = admin_bound.as_ref().map(|(_, bound)| bound.address());
+    let admin_listeners = admin_bound.as_ref().map(|(_, bound)| bound.descriptors()).transpose();
+    let admin_listeners = admin_listeners.map_err(StartError::AdminThread)?.unwrap_or_default();
 
     let configured = Configured::of(&setup);
     let Setup { server, admin, served, alerts: wanted_alerts, .. } = setup;
-    let state_dir = server.state_dir.clone();
-    let (place, memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.workers()));
     let capacity = fleet::Capacity { counting_threads: bound.workers(), probes: shares.probes };
     let events = Events::new(SystemTime::now());
@@ -172,9 +230,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         admin: admin_address,
     };
     let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
-    visibility.configure(&server.visibility, state_dir.as_deref());
+    visibility.configure(&server.visibility, server.state_dir.as_deref());
     let alerts = AlertsHandle::new(sources);
-    alerts.change(wanted_alerts).map_err(StartError::Alerts)?;
     let audit = {
         let (place, metrics) = (keeper.place().subscribe(), Arc::clone(&metrics));
         AuditHandle::start(place, metrics, events.clone(), alerts.clone()).map_err(StartError::Audit)?
@@ -187,45 +244,57 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         state_dir: keeper.place(),
         metrics: Arc::clone(&metrics),
         events: events.clone(),
-        alerts,
+        alerts: alerts.clone(),
         audit: audit.clone(),
         visibility: visibility.clone(),
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
-    let admin_task = admin_bound.map(|(apart, bound)| {
-        let source = admin::Sources {
+    let (upgrade, upgrades) = UpgradeHandle::new();
+    let changes = ChangeGate::default();
+    let admin = admin_bound.map(|(apart, bound)| {
+        let sources = admin::Sources {
             checker: checker.clone(),
             metrics: Arc::clone(&metrics),
             serving: serving_seen,
             reload: reload.clone(),
+            upgrade: upgrade.clone(),
+            changes: changes.clone(),
             access: access_seen,
             lost_because: keeper.lost_because(),
-            events,
+            events: events.clone(),
             audit: audit.clone(),
             visibility: visibility.clone(),
         };
-        let running = apart.within(|| bound.serve(source));
-        (apart, running)
+        (apart, bound, sources)
     });
-    if let Some(address) = admin_address {
-        info!(%address, "the admin server listens");
-    }
     Ok(Server {
         dns,
         admin: admin_address,
         checker,
         reload,
+        upgrade,
         bound: Some(bound),
         listeners: None,
+        handing: Handing {
+            program: Program::of_this_process(),
+            requests: upgrades,
+            changes,
+            sockets: None,
+            admin: admin_listeners,
+            kept: Vec::new(),
+        },
         metrics,
+        events,
         limits,
         visibility,
         notify,
         keeper,
         audit,
-        admin_task,
+        deferred: Some(Deferred { admin, alerts: (alerts, wanted_alerts), place: None }),
+        admin_task: None,
         serving,
+        predecessor: None,
     })
 }
 
@@ -305,42 +374,78 @@ async fn recall(
 }
 
 impl Server {
-    /// Answers DNS once the first outcomes are in.
+    /// Answers DNS once the first outcomes are in. A process that takes over then does so.
     ///
     /// # Errors
-    /// If the checker has ended or a thread cannot be started; no query has been answered then.
+    /// If the checker has ended or a thread cannot be started; no query has been answered then. If the process that
+    /// serves ends before this one has everything.
     pub async fn answer(&mut self) -> Result<(), StartError> {
         self.checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
-        let Some(bound) = self.bound.take() else { return Ok(()) };
-        let listeners = bound.serve(&self.checker.published, &self.metrics, &self.limits);
-        self.listeners = Some(listeners.map_err(StartError::Listeners)?);
+        match self.predecessor.take() {
+            None => self.serve().map_err(StartError::Listeners)?,
+            Some(talk) => self.take_over(talk).await?,
+        }
         self.serving.send_replace(true);
         // Secondaries can transfer zones only once DNS is answered.
         self.notify.look();
         for address in &self.dns {
             info!(%address, "DNS is answered over UDP and TCP");
         }
-        systemd::tell(systemd::READY);
+        systemd::tell(ServiceState::Ready);
         Ok(())
     }
 
-    /// Returns when the server cannot continue.
-    pub async fn failed(&self) -> Ended {
-        let listeners_ended = async {
-            match &self.listeners {
-                Some(listeners) => listeners.ended().await,
-                None => std::future::pending().await,
-            }
+    /// Reads queries from now on.
+    fn serve(&mut self) -> io::Result<()> {
+        let Some(bound) = self.bound.take() else { return Ok(()) };
+        self.handing.sockets = bound
+            .try_clone()
+            .inspect_err(|error| {
+                warn!(%error, "an upgrade would be refused: its sockets cannot be opened a second time");
+            })
+            .ok();
+        self.listeners = Some(bound.serve(&self.checker.published, &self.metrics, &self.limits)?);
+        Ok(())
+    }
+
+    /// Starts the parts that have effects outside.
+    fn operate(&mut self) -> Result<(), StartError> {
+        let Some(Deferred { admin, alerts: (alerts, wanted), place }) = self.deferred.take() else {
+            return Ok(());
         };
+        if place.is_some() {
+            self.keeper.place().send_replace(place);
+        }
+        alerts.change(wanted).map_err(StartError::Alerts)?;
+        self.admin_task = admin.map(|(apart, bound, sources)| {
+            let address = bound.address();
+            let running = apart.within(|| bound.serve(sources));
+            info!(%address, "the admin server listens");
+            (apart, running)
+        });
+        if let Some(every) = systemd::alive_every() {
+            tokio::spawn(tell_alive(every, Arc::clone(&self.metrics)));
+        }
+        Ok(())
+    }
+
+    /// Waits until the server needs attention.
+    pub async fn next(&mut self) -> Attention {
+        let Self { handing, checker, listeners, .. } = self;
         tokio::select! {
-            () = self.checker.commands.closed() => CheckerEnded.into(),
-            () = listeners_ended => Ended::Listener,
+            Some(request) = handing.requests.recv() => Attention::Upgrade(request),
+            failure = failed(checker, listeners.as_ref()) => Attention::Failed(failure),
         }
     }
 
     /// Finishes requests in flight and stops, within seconds.
     pub async fn stop(self) {
-        systemd::tell(systemd::STOPPING);
+        systemd::tell(ServiceState::Stopping);
+        self.leave().await;
+    }
+
+    /// Like [`Server::stop`], after another process has taken over.
+    pub async fn leave(self) {
         self.serving.send_replace(false);
         if let Some(listeners) = self.listeners {
             listeners.stop().await;
@@ -356,12 +461,38 @@ impl Server {
     }
 }
 
+/// Returns when the server cannot continue.
+async fn failed(checker: &checker::CheckerHandle, listeners: Option<&Listeners>) -> Ended {
+    let listeners_ended = async {
+        match listeners {
+            Some(listeners) => listeners.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = checker.commands.closed() => CheckerEnded.into(),
+        () = listeners_ended => Ended::Listener,
+    }
+}
+
+/// Tells systemd regularly that this process works. It restarts one that does not (`WatchdogSec=`).
+async fn tell_alive(every: Duration, metrics: Arc<Metrics>) {
+    let mut period = tokio::time::interval(every);
+    loop {
+        period.tick().await;
+        if metrics.turn_age() < watchdog::STUCK {
+            systemd::tell(ServiceState::Alive);
+        }
+    }
+}
+
 /// The signals that the server handles.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -374,11 +505,11 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Returns on SIGTERM or SIGINT. A SIGHUP that arrives meanwhile is kept for
-    /// [`Signals::stop_or_reload`].
+    /// Returns on SIGTERM or SIGINT. Other signals that arrive meanwhile are kept for [`Signals::stop_or`].
     pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM: stopping"),
@@ -386,13 +517,14 @@ impl Signals {
         }
     }
 
-    /// Like [`Signals::stop`], but requests a reload on each SIGHUP.
-    pub async fn stop_or_reload(&mut self, reload: &reload::ReloadHandle) {
+    /// Like [`Signals::stop`], but calls `reload` on each SIGHUP, and `upgrade` on each SIGUSR2.
+    pub async fn stop_or(&mut self, reload: impl Fn(), upgrade: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return info!("SIGTERM: stopping"),
                 _ = self.interrupt.recv() => return info!("SIGINT: stopping"),
-                _ = self.hang_up.recv() => reload.signal(),
+                _ = self.hang_up.recv() => reload(),
+                _ = self.upgrade.recv() => upgrade(),
             }
         }
     }

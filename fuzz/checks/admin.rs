@@ -138,6 +138,8 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         metrics,
         serving: watch::channel(true).1,
         reload,
+        upgrade: steerd::upgrade::UpgradeHandle::new().0,
+        changes: steerd::upgrade::ChangeGate::default(),
         access: access_seen,
         lost_because: watch::channel(None).1,
         events,

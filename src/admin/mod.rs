@@ -28,10 +28,12 @@ mod status;
 mod text;
 mod tiers;
 mod traffic;
+mod upgrade;
 mod visibility;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +85,10 @@ pub struct Sources {
     pub serving: watch::Receiver<bool>,
     /// Reloads the configuration.
     pub reload: crate::reload::ReloadHandle,
+    /// Starts upgrades.
+    pub upgrade: crate::upgrade::UpgradeHandle,
+    /// Keeps changes out during an upgrade.
+    pub changes: crate::upgrade::ChangeGate,
     /// The access rules in force.
     pub access: watch::Receiver<Access>,
     /// Why overrides would currently not survive a restart.
@@ -158,8 +164,15 @@ pub struct AdminServer {
 /// # Errors
 /// If the address cannot be bound.
 pub fn bind(address: SocketAddr) -> Result<BoundAdminServer, AdminListenError> {
+    bind_with(address, sys::stream::listen)
+}
+
+fn bind_with(
+    address: SocketAddr,
+    listen: fn(SocketAddr) -> io::Result<std::net::TcpListener>,
+) -> Result<BoundAdminServer, AdminListenError> {
     let fault = |source| AdminListenError { address, source };
-    let listener = sys::stream::listen(address).map_err(fault)?;
+    let listener = listen(address).map_err(fault)?;
     sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
     // So a connection arrives together with its request, and immediately gets the right place.
     if has_syn_cookies() {
@@ -168,6 +181,34 @@ pub fn bind(address: SocketAddr) -> Result<BoundAdminServer, AdminListenError> {
     let listener = TcpListener::from_std(listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok(BoundAdminServer { listener, address })
+}
+
+/// Like [`bind`]. The listeners in `earlier` come from the process that this one replaces; the one of this address is
+/// kept, and the others are closed.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub fn bind_after(
+    address: SocketAddr,
+    earlier: Vec<(String, OwnedFd)>,
+) -> Result<BoundAdminServer, AdminListenError> {
+    let fault = |source| AdminListenError { address, source };
+    let earlier = earlier.into_iter().filter_map(|(place, listener)| {
+        Some((place.parse::<SocketAddr>().ok()?, std::net::TcpListener::from(listener)))
+    });
+    let mut beside = Vec::new();
+    for (place, listener) in earlier {
+        if place == address || (address.port() == 0 && place.ip() == address.ip()) {
+            let listener = TcpListener::from_std(listener).map_err(fault)?;
+            return Ok(BoundAdminServer { listener, address: place });
+        }
+        if place.port() == address.port() {
+            // One of both addresses may include the other.
+            sys::udp::share_port(&listener, true).map_err(fault)?;
+            beside.push(listener);
+        }
+    }
+    if beside.is_empty() { bind(address) } else { bind_with(address, sys::stream::listen_shared) }
 }
 
 /// Whether the kernel accepts connections beyond the length of its queue. Silent connections fill the queue
@@ -183,6 +224,14 @@ impl BoundAdminServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The listeners under other descriptors, with their addresses, for a process that takes over.
+    ///
+    /// # Errors
+    /// If there are no more descriptors.
+    pub fn descriptors(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        Ok(vec![(self.address.to_string(), self.listener.as_fd().try_clone_to_owned()?)])
     }
 
     /// Starts answering requests. Must be called within a tokio runtime.
@@ -218,6 +267,7 @@ pub fn router(sources: Sources) -> Router {
 }
 
 fn routes(shown: AdminState) -> Router {
+    let changes = shown.sources.changes.clone();
     page::routes()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -253,8 +303,10 @@ fn routes(shown: AdminState) -> Router {
             "/api/v1/dnstap",
             get(visibility::dnstap).put(visibility::put_dnstap).delete(visibility::delete_dnstap),
         )
+        .route("/api/v1/upgrade", post(upgrade::upgrade))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(changes, upgrade::keep_out))
         .layer(middleware::map_response(set_common_headers))
         .with_state(shown)
 }

@@ -204,6 +204,8 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         metrics,
         serving: serving_seen,
         reload,
+        upgrade: crate::upgrade::UpgradeHandle::new().0,
+        changes: crate::upgrade::ChangeGate::default(),
         access: access_seen,
         lost_because: watch::channel(None).1,
         events,
@@ -256,7 +258,7 @@ async fn answer_commands(
             CheckerCommand::Conditions(..)
             | CheckerCommand::Explain(..)
             | CheckerCommand::RuleTables(..)
-            | CheckerCommand::Memory(_)
+            | CheckerCommand::Memory(..)
             | CheckerCommand::MemoryChanges(_) => {}
         }
     }

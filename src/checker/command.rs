@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use crate::fleet::{
     ChangeRefused, ChangeRequest, ConditionsRequest, Configuration, Consequence, Cursor, ExplainRequest,
     Explanation, FleetConditions, Memory, MemoryChanges, NewConfiguration, Overridden, OverrideRefused,
-    OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest,
+    OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest, Survey,
 };
 use crate::rules::RuleTables;
 
@@ -31,7 +31,7 @@ pub enum CheckerCommand {
     /// Reports the consequences of a request, and changes nothing.
     Preview(ChangeRequest, oneshot::Sender<Result<Vec<Consequence>, ChangeRefused>>),
     /// Returns the state to keep over a restart, after some seconds. Changes remain recorded.
-    Memory(oneshot::Sender<Memory>),
+    Memory(Survey, oneshot::Sender<Memory>),
     /// Returns the changes since the last such command, even if the whole memory was requested.
     MemoryChanges(oneshot::Sender<MemoryChanges>),
 }

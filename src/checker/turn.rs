@@ -169,9 +169,9 @@ impl<O: Outside> Checker<O> {
             CheckerCommand::Preview(request, reply) => drop(reply.send(self.fleet.preview(&request))),
             CheckerCommand::Override(wanted, reply) => self.change(Fleet::override_backend, wanted, reply),
             CheckerCommand::ChangeService(wanted, reply) => self.change(Fleet::change_service, wanted, reply),
-            CheckerCommand::Memory(reply) => {
-                self.fleet.begin_memory();
-                self.surveys.push_back((Survey::default(), reply));
+            CheckerCommand::Memory(survey, reply) => {
+                self.fleet.begin_memory(&survey);
+                self.surveys.push_back((survey, reply));
             }
             CheckerCommand::MemoryChanges(reply) if reply.is_closed() => {}
             CheckerCommand::MemoryChanges(reply) => drop(reply.send(self.fleet.memory_changes())),

@@ -28,6 +28,7 @@ mod serve;
 mod servers;
 mod status;
 mod tiers;
+mod upgrade;
 mod visibility;
 mod waiting;
 mod weight;
@@ -89,7 +90,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server; SIGHUP reloads the configuration, SIGTERM and SIGINT stop it after the queries in flight
+    /// Run the server; SIGHUP reloads the configuration, SIGUSR2 upgrades, SIGTERM and SIGINT stop it after the queries
+    /// in flight
     Serve {
         #[command(flatten)]
         config: ConfigFile,
@@ -142,6 +144,20 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
     #[command(after_help = "\
 Exit codes: 0 nothing would change; 1 a reload or a restart would change something, or a reload would be refused; 2 usage.")]
     Diff {
+        #[command(flatten)]
+        server: servers::ServerArguments,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a new process of the program take over from a running server, without losing a query
+    #[command(after_help = "\
+For a new version, and for changes of listen, workers, steering and [admin] listen. Health, overrides, counters, sockets
+and open connections are handed over. If the new process fails, the old one goes on. SIGUSR2 does the same; the result
+is then in the log.
+
+Exit codes: 0 the new process serves; 1 the old one goes on, or there is no server; 2 usage.")]
+    Upgrade {
         #[command(flatten)]
         server: servers::ServerArguments,
         /// Print the result as JSON
@@ -366,6 +382,7 @@ pub fn run() -> ExitCode {
         Command::Reload { server, dry_run: false, json } => reload::run(&server, Purpose::Reload, json),
         Command::Reload { server, dry_run: true, json } => reload::run(&server, Purpose::DryRun, json),
         Command::Diff { server, json } => reload::run(&server, Purpose::Diff, json),
+        Command::Upgrade { server, json } => upgrade::run(&server, json),
         Command::Plan(planning) => plan::run(&planning),
         Command::Import(import) => import::run(&import),
         Command::Healthcheck(asked) => healthcheck::run(&asked),

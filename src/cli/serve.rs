@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{error, field, info, warn};
 
@@ -12,8 +13,9 @@ use crate::config::fault::{ConfigFault, ConfigFaults, Severity};
 use crate::config::{self, SetOrigin, Setup};
 use crate::file::Reading;
 use crate::served::Served;
-use crate::server::{self, Ended, Server, Signals, StartError};
+use crate::server::{self, Attention, Ended, Server, Signals, StartError};
 use crate::sets;
+use crate::upgrade::{Predecessor, UpgradeRequest};
 
 /// Maximum number of configuration faults that are logged.
 const MOST_TOLD: usize = 100;
@@ -33,13 +35,26 @@ pub(super) enum Failure {
 }
 
 pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
+    let predecessor = match Predecessor::from_environment() {
+        Ok(predecessor) => predecessor,
+        Err(error) => {
+            let text =
+                format!("cannot take over: standard input is not the socket of a running steerd: {error}");
+            log.last_words(&lines(&format!("error: {text}")), || error!("{text}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let loaded = config::load_recorded(config).map(|setup| (setup, None)).or_else(|faults| {
-        let setup = last_good(config, &faults);
+        // A server that runs is better than an earlier configuration.
+        let setup = if predecessor.is_some() { None } else { last_good(config, &faults) };
         setup.map_or(Err(faults.clone()), |setup| Ok((setup, Some(faults))))
     });
     let (setup, faults) = match loaded {
         Ok(loaded) => loaded,
         Err(faults) => {
+            if let Some(predecessor) = &predecessor {
+                predecessor.give_up(told_in_one(&faults));
+            }
             let hint = hint_for_missing(config);
             let help = hint.map_or_else(String::new, |hint| format!("\nhelp: {hint}"));
             log.last_words(&(faults.render(has_color(&io::stderr())) + &help), || tell_faults(&faults, hint));
@@ -57,7 +72,7 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     if let Some(faults) = faults {
         tell_faults(&faults, None);
     }
-    let outcome = try_block_on(until_stopped(setup, Some(config.into()), |_| ()));
+    let outcome = try_block_on(until_stopped(setup, Some(config.into()), predecessor, |_| ()));
     // The error that ended the server is printed after the log lines that precede it.
     flush.wait();
     match outcome {
@@ -89,6 +104,13 @@ fn last_good(config: &Path, faults: &ConfigFaults) -> Option<Setup> {
     })
 }
 
+/// The first error of a configuration, and how many there are.
+fn told_in_one(faults: &ConfigFaults) -> String {
+    let first = faults.errors().next().map(|fault| format!("{}: {}", fault.location, fault.message));
+    let count = faults.errors().count();
+    format!("the configuration is not valid ({count} to correct), first {}", first.unwrap_or_default())
+}
+
 /// Logs the faults of a configuration, one per line. `help` is for faults without a hint.
 fn tell_faults(faults: &ConfigFaults, help: Option<&str>) {
     for ConfigFault { severity, message, location, hint, .. } in faults.iter().take(MOST_TOLD) {
@@ -109,12 +131,19 @@ fn tell_faults(faults: &ConfigFaults, help: Option<&str>) {
 pub(super) async fn until_stopped(
     setup: Setup,
     file: Option<PathBuf>,
+    predecessor: Option<Predecessor>,
     started: impl FnOnce(&Server),
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     log_start(&setup, file.as_deref());
+    let start = async {
+        match predecessor {
+            None => server::start(setup, file).await,
+            Some(predecessor) => server::take_over(setup, file, predecessor).await,
+        }
+    };
     let outcome = tokio::select! {
-        running = server::start(setup, file) => attend(running?, &mut signals, started).await,
+        running = start => attend(running?, &mut signals, started).await,
         () = signals.stop() => Ok(()),
     };
     info!("stopped");
@@ -136,22 +165,63 @@ fn log_start(setup: &Setup, file: Option<&Path>) {
     );
 }
 
-/// Waits until a signal stops a started server, or the server can no longer continue.
+/// Waits until a signal stops a started server, another process takes over, or the server can no longer continue.
 async fn attend(
     mut running: Server,
     signals: &mut Signals,
     started: impl FnOnce(&Server),
 ) -> Result<(), Failure> {
-    let reload = running.reload.clone();
-    let work = async {
-        running.answer().await?;
-        started(&running);
-        Err(running.failed().await.into())
+    let (reload, upgrade) = (running.reload.clone(), running.upgrade.clone());
+    let answered = tokio::select! {
+        () = signals.stop_or(|| reload.signal(), || ()) => None,
+        answered = running.answer() => Some(answered),
     };
-    let outcome = tokio::select! {
-        () = signals.stop_or_reload(&reload) => Ok(()),
-        failure = work => failure,
-    };
-    running.stop().await;
-    outcome
+    match answered {
+        Some(Ok(())) => started(&running),
+        None => {
+            running.stop().await;
+            return Ok(());
+        }
+        Some(Err(error)) => {
+            running.stop().await;
+            return Err(error.into());
+        }
+    }
+    loop {
+        let request = tokio::select! {
+            () = signals.stop_or(|| reload.signal(), || upgrade.signal()) => None,
+            event = running.next() => Some(event),
+        };
+        let UpgradeRequest { by, reply } = match request {
+            Some(Attention::Upgrade(request)) => request,
+            Some(Attention::Failed(failure)) => {
+                running.stop().await;
+                return Err(failure.into());
+            }
+            None => {
+                running.stop().await;
+                return Ok(());
+            }
+        };
+        let reload_wanted = AtomicBool::new(false);
+        let upgraded = tokio::select! {
+            () = signals.stop_or(|| reload_wanted.store(true, Ordering::Relaxed), || ()) => None,
+            upgraded = running.upgrade(&by, &reload_wanted) => Some(upgraded),
+        };
+        let has_left = matches!(upgraded, Some(Ok(_)));
+        if let Some(upgraded) = upgraded {
+            // The client may have disconnected.
+            let _ = reply.send(upgraded);
+        } else {
+            running.stop().await;
+            return Ok(());
+        }
+        if has_left {
+            running.leave().await;
+            return Ok(());
+        }
+        if reload_wanted.into_inner() {
+            reload.signal();
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::fleet::calendar::{Calendar, Stamp};
-use crate::health::{TargetId, Verdict};
+use crate::health::{TargetId, TargetProgress, Verdict};
 use crate::pool::{Family, OverrideKind, OverrideValue};
 
 /// The known state of the backends. Identified by names, so that it still applies after the configuration has
@@ -49,6 +49,8 @@ pub struct RememberedState {
     pub verdict: Verdict,
     /// When it began.
     pub since: SystemTime,
+    /// How far the check is. After a restart it is unknown; a process that takes over goes on with it.
+    pub progress: Option<TargetProgress>,
 }
 
 /// An operator's override for a backend.
@@ -194,13 +196,22 @@ impl Unreported {
 }
 
 /// Remembered verdicts of the checks of a pool, by backend, address and check.
-pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, Stamp)>;
+pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), Hint>;
+
+/// A remembered verdict, and when it began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    pub(super) verdict: Verdict,
+    pub(super) since: Stamp,
+    /// If it is known, the verdict is more than a hint.
+    pub(super) progress: Option<TargetProgress>,
+}
 
 /// Remembered verdicts by pool.
 pub(super) fn hints(states: &[RememberedState], calendar: Calendar) -> HashMap<&str, Hints<'_>> {
     let mut pools: HashMap<&str, Hints<'_>> = HashMap::new();
-    for RememberedState { pool, backend, address, check, verdict, since } in states {
-        let hint = (*verdict, calendar.stamp_of(*since));
+    for RememberedState { pool, backend, address, check, verdict, since, progress } in states {
+        let hint = Hint { verdict: *verdict, since: calendar.stamp_of(*since), progress: *progress };
         pools.entry(pool).or_default().insert((backend, *address, check), hint);
     }
     pools

@@ -445,14 +445,20 @@ impl<R: Rng> PoolLink<'_, '_, R> {
         let checks = self.setup.checks.iter().zip(probes).zip(&self.replaced).filter(|_| backend.enabled);
         for (index, ((check, probe), replaced)) in (0..).zip(checks) {
             let old = before.as_ref().and_then(|before| before.targets.get((*replaced)?));
+            let mut progress = None;
             let beginning = match (old, &before) {
                 (Some(old), _) => self.linker.targets.beginning(self.linker.health, *old),
                 // Until a new check has an outcome, the address keeps its standing.
                 (None, Some(before)) => InitialState::hint(verdict(before.standing), self.linker.at),
                 (None, None) => {
                     let hint = self.hints.get(&(backend.name.as_str(), address, check.name.as_str()));
-                    let since = hint.map_or(self.linker.at, |(_, since)| *since);
-                    InitialState::hint(hint.map(|(verdict, _)| *verdict), since)
+                    let since = hint.map_or(self.linker.at, |hint| hint.since);
+                    let verdict = hint.map(|hint| hint.verdict);
+                    progress = hint.and_then(|hint| hint.progress);
+                    match progress {
+                        Some(_) => InitialState { verdict, hint: None, since },
+                        None => InitialState::hint(verdict, since),
+                    }
                 }
             };
             if !check.observe_only {
@@ -464,7 +470,11 @@ impl<R: Rng> PoolLink<'_, '_, R> {
                 timing: self.linker.timing(check.timing),
                 host: backend.check_address.unwrap_or(address),
             };
-            targets.push(self.linker.link(key, User { spot, check: index }, beginning));
+            let target = self.linker.link(key, User { spot, check: index }, beginning);
+            if let Some(progress) = progress {
+                self.linker.health.resume(target, progress, self.linker.now);
+            }
+            targets.push(target);
         }
         match before {
             Some(before) => AddressState { targets: targets.into(), wake: None, ..before },

@@ -7,6 +7,7 @@ use crate::fleet::failback::remembered_tier;
 use crate::fleet::memory::OverrideName;
 use crate::fleet::overrides::OverridePlace;
 use crate::fleet::pools::PoolState;
+use crate::fleet::survey::Survey;
 use crate::fleet::targets::User;
 use crate::fleet::{
     Fleet, Memory, MemoryChanges, RememberedOverride, RememberedPool, RememberedState, RememberedTier,
@@ -21,8 +22,11 @@ const CHANGES_AT_ONCE: usize = 2_000;
 
 impl Fleet {
     /// Begins a report of the whole memory. Changes remain recorded until they are reported.
-    pub fn begin_memory(&mut self) {
-        self.unreported.begin();
+    pub fn begin_memory(&mut self, survey: &Survey) {
+        // A process that takes over does not write the changes for this one.
+        if !survey.with_progress {
+            self.unreported.begin();
+        }
     }
 
     /// Records the current override of a backend, or that it has none.
@@ -98,13 +102,21 @@ impl Fleet {
     }
 
     /// Adds the state of a backend.
-    pub(super) fn remember(&self, memory: &mut Memory, pool: &PoolState, backend: usize) {
+    pub(super) fn remember(
+        &self,
+        memory: &mut Memory,
+        pool: &PoolState,
+        backend: usize,
+        with_progress: bool,
+    ) {
         let Some(state) = pool.backends.get(backend) else { return };
         for (address, state) in state.addresses.iter().enumerate() {
             let checks = state.targets.iter().enumerate();
-            memory.states.extend(
-                checks.filter_map(|(check, id)| self.remembered_state(pool, backend, address, check, *id)),
-            );
+            memory.states.extend(checks.filter_map(|(check, id)| {
+                let state = self.remembered_state(pool, backend, address, check, *id)?;
+                let progress = with_progress.then(|| self.health.progress(*id, self.now)).flatten();
+                Some(RememberedState { progress, ..state })
+            }));
         }
         let overrides = OverrideKind::ALL;
         memory.overrides.extend(
@@ -149,6 +161,7 @@ impl Fleet {
     ) -> Option<RememberedState> {
         let (verdict, _) = self.targets.verdict(&self.health, id);
         Some(RememberedState {
+            progress: None,
             pool: Arc::clone(pool.series.name()),
             backend: Arc::clone(pool.series.backend_name(backend)?),
             address: *pool.setup.pool.backends.get(backend)?.addresses.get(address)?,

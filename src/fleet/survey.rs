@@ -13,6 +13,8 @@ const BACKENDS_IN_A_STEP: usize = 500;
 #[derive(Debug, Default)]
 pub struct Survey {
     memory: Memory,
+    /// Whether the reader goes on at once, and needs to know how far each check is.
+    pub(super) with_progress: bool,
     /// The next pool.
     pool: usize,
     /// The next backend in that pool.
@@ -22,9 +24,15 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// For a process that takes over at once.
+    #[must_use]
+    pub fn with_progress() -> Self {
+        Self { with_progress: true, ..Self::default() }
+    }
+
     /// Starts again, because the pools have changed.
     pub fn restart(&mut self) {
-        *self = Self::default();
+        *self = Self { with_progress: self.with_progress, ..Self::default() };
     }
 
     /// Takes one step; returns the memory once it is complete.
@@ -39,7 +47,7 @@ impl Survey {
             let end = pool.backends.len().min(self.backend + left);
             let range = self.backend..end;
             left -= range.len();
-            range.for_each(|backend| fleet.remember(&mut self.memory, pool, backend));
+            range.for_each(|backend| fleet.remember(&mut self.memory, pool, backend, self.with_progress));
             if end < pool.backends.len() {
                 self.backend = end;
                 return None;

@@ -50,6 +50,14 @@ struct Falls {
 }
 
 impl Damping {
+    /// The damping of a target with this many falls and this hold.
+    pub(super) fn resumed(falls: u8, until: Option<Moment>, now: Moment) -> Self {
+        let last = vec![now; usize::from(falls).min(MOST_FALLS)];
+        let mut damping = Self(Some(Box::new(Falls { last, until })));
+        damping.free();
+        damping
+    }
+
     /// Records a fall.
     pub(super) fn fall(&mut self, now: Moment) {
         let Falls { last, .. } = &mut **self.0.get_or_insert_default();

@@ -151,6 +151,17 @@ pub struct Transition {
     pub consecutive: u16,
 }
 
+/// How far a target is on its way to another verdict, for a process that goes on with it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetProgress {
+    /// Its state, with the count.
+    pub state: State,
+    /// The number of its falls that damping counts.
+    pub falls: u8,
+    /// The rest of its hold.
+    pub hold: Option<Duration>,
+}
+
 /// All targets: their states and their next probes.
 ///
 /// A target is either in the queue or in flight, so at most one probe of it is in flight:
@@ -226,6 +237,26 @@ impl HealthTable {
         self.suspicions.add(id, verdict);
         self.unknown += usize::from(verdict.is_none());
         id
+    }
+
+    /// How far a target is; `None` before its first outcome.
+    #[must_use]
+    pub fn progress(&self, id: TargetId, now: Moment) -> Option<TargetProgress> {
+        let ScheduledTarget { state, damping, .. } = self.get(id)?;
+        let hold = damping.until().map(|until| until.saturating_sub(now));
+        state.verdict().map(|_| TargetProgress { state: *state, falls: damping.falls(), hold })
+    }
+
+    /// Goes on from where a target was in the previous process, if it was added with that verdict. Its falls count
+    /// from now on.
+    pub fn resume(&mut self, id: TargetId, progress: TargetProgress, now: Moment) {
+        let target = self.targets.get_mut(id.index()).and_then(Option::as_mut);
+        let Some(target) = target.filter(|target| target.state.is_same_verdict(progress.state)) else {
+            return;
+        };
+        target.state = progress.state;
+        target.damping =
+            Damping::resumed(progress.falls, progress.hold.map(|hold| now.saturating_add(hold)), now);
     }
 
     /// Removes a target from the queue and from its groups; its outstanding ticket is ignored. Its

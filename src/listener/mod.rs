@@ -3,6 +3,7 @@
 //! Listeners move bytes between sockets and `answer`, and count the results. The content of replies
 //! does not belong here. Every socket is bound before the first query is read.
 
+mod bound;
 pub(crate) mod closing;
 pub(crate) mod connections;
 mod limits;
@@ -17,7 +18,7 @@ mod tests;
 mod udp;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,180 +26,30 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use tokio::sync::{Notify, watch};
-use tracing::warn;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
 
-use self::placement::Placement;
 use self::rate_limit::{IPV4_PREFIX, IPV6_PREFIX, LimitAction, Limiter};
+use self::tcp::TcpContext;
+use self::udp::WorkerSocket;
 use crate::answer::{self, Client, CookieProof, Disposition, Reply, Responder};
 use crate::metrics::{Batch, Counted, Dropped, LimitedReply, Metrics};
 use crate::network::Network;
-use crate::sys;
 use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};
 use crate::tap::{AnsweredQuery, Drawn, SampleOutcome, Tapping};
 
+pub use bound::{BoundListeners, Endpoint, ListenError, Steering, bind, bind_after};
 pub use limits::{InForce, Limits, TcpLimits};
 pub use tcp::MOST_WAITING;
 
-/// Number of attempts to find a port that is free for both UDP and TCP.
-const PORT_ATTEMPTS: usize = 32;
 /// How long connections may finish their current query when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Minimum time between two log lines of one kind, so that a persistent error does not fill the
 /// disk.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// Why a socket could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} over {protocol}: {}", explain(error))]
-pub struct ListenError {
-    /// The requested address.
-    pub address: SocketAddr,
-    /// `UDP` or `TCP`.
-    pub protocol: &'static str,
-    /// The system's error.
-    #[source]
-    pub error: io::Error,
-}
-
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "another process has this port, or another address under [server] listen \
-             includes it (0.0.0.0 is all of IPv4). Stop the process or choose another address; on port 53 of a \
-             desktop it is often systemd-resolved, which leaves other addresses than 127.0.0.53 and 127.0.0.54 \
-             free"
-            .into(),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege. Run as root, or give the program \
-             CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose another port"
-            .into(),
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
-        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => "this machine does not support this address \
-             family; IPv6 may be switched off. Remove the address from [server] listen"
-            .into(),
-        _ => error.to_string(),
-    }
-}
-
-/// Sockets that are bound but not read yet.
-#[derive(Debug)]
-pub struct BoundListeners {
-    endpoints: Vec<Endpoint>,
-    placement: Placement,
-}
-
-/// How the kernel chooses the worker of a datagram.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Steering {
-    /// By a hash of the addresses and ports of both sides.
-    #[default]
-    Hash,
-    /// By the CPU on which the datagram arrives.
-    Cpu,
-}
-
-/// The sockets of one address.
-#[derive(Debug)]
-struct Endpoint {
-    address: SocketAddr,
-    /// One per worker.
-    udp: Vec<UdpSocket>,
-    tcp: TcpListener,
-}
-
-/// Binds one UDP socket per worker and one TCP listener on each address. `workers` 0 means one per
-/// CPU that this process may use, or as many as its CPU quota allows if that is less. Port 0 chooses
-/// a port that is free for both.
-///
-/// # Errors
-/// If a socket cannot be bound; then all others are closed.
-pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<BoundListeners, ListenError> {
-    let configured = workers;
-    let workers = match configured {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    };
-    let endpoints =
-        addresses.iter().map(|address| Endpoint::bind(*address, workers)).collect::<Result<_, _>>()?;
-    Ok(BoundListeners { endpoints, placement: Placement::new(configured, workers) })
-}
-
-impl Endpoint {
-    fn bind(address: SocketAddr, workers: usize) -> Result<Self, ListenError> {
-        let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
-        loop {
-            attempts -= 1;
-            match Self::try_bind(address, workers) {
-                Err(error) if attempts > 0 && error.error.kind() == io::ErrorKind::AddrInUse => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, ListenError> {
-        let udp_error = |error| ListenError { address: wanted, protocol: "UDP", error };
-        // The first socket is bound alone. With SO_REUSEPORT, a second server of the same user
-        // could bind the port too, and each server would silently get some of the queries.
-        let first = sys::udp::bind_udp(wanted, false).map_err(udp_error)?;
-        let address = first.local_addr().map_err(udp_error)?;
-        let tcp =
-            sys::stream::listen(address).map_err(|error| ListenError { address, protocol: "TCP", error })?;
-        // Even later, a program of the same user that shares the port could take queries. So one
-        // worker shares nothing.
-        if workers > 1 {
-            sys::udp::share_port(&first).map_err(udp_error)?;
-        }
-        let mut udp = vec![first];
-        for _ in 1..workers {
-            udp.push(sys::udp::bind_udp(address, true).map_err(udp_error)?);
-        }
-        Ok(Self { address, udp, tcp })
-    }
-}
-
 impl BoundListeners {
-    /// The addresses in the order of the configuration, with the ports that the system chose.
-    #[must_use]
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.endpoints.iter().map(|endpoint| endpoint.address).collect()
-    }
-
-    /// Number of UDP workers, each of which counts with counters of its own.
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        self.endpoints.first().map_or(0, |endpoint| endpoint.udp.len())
-    }
-
-    /// Number of descriptors that the listeners need: those of sockets, and one for each worker.
-    #[must_use]
-    pub fn descriptors(&self) -> usize {
-        let sockets: usize = self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum();
-        sockets + self.workers()
-    }
-
-    /// Lets each datagram be answered on the CPU on which it has arrived. If that is not possible, at
-    /// all or for one address, logs why, and the kernel distributes by its hash there.
-    pub fn steer_by_cpu(&self) {
-        let cpus = match self.placement.one_on_each() {
-            // A port that is not shared needs no choice.
-            Ok([_]) => return,
-            Ok(cpus) => cpus,
-            Err(reason) => {
-                return warn!(
-                    "`steering = \"cpu\"` has no effect: it needs one UDP worker for each CPU that steerd may use. \
-                     Reason: {reason}"
-                );
-            }
-        };
-        for Endpoint { address, udp, .. } in &self.endpoints {
-            if let Some(socket) = udp.first()
-                && let Err(error) = sys::udp::steer_by_cpu(socket, cpus)
-            {
-                warn!(%address, %error, "`steering = \"cpu\"` has no effect on this address: the kernel refuses it");
-            }
-        }
-    }
-
     /// Starts answering, under the limits in force at any time. Must be called within a tokio
     /// runtime, which serves TCP.
     ///
@@ -211,15 +62,32 @@ impl BoundListeners {
         limits: &InForce,
     ) -> io::Result<Listeners> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stop_tcp, stopping) = watch::channel(false);
+        let (course, course_seen) = watch::channel(Course::Serve);
+        let (moved, moving) = mpsc::unbounded_channel();
         let ended = Arc::new(Notify::new());
-        let mut listeners =
-            Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
-        let tcp = tcp::TcpContext::new(published.clone(), Arc::clone(metrics), limits.clone(), stopping);
-        let mut sockets: Vec<Vec<UdpSocket>> = (0..self.workers()).map(|_| Vec::new()).collect();
+        let context = TcpContext {
+            published: published.clone(),
+            metrics: Arc::clone(metrics),
+            limits: limits.clone(),
+            course: course_seen,
+            moved,
+        };
+        let tcp = tcp::TcpShared::new(context);
+        let mut listeners = Listeners {
+            stop: Arc::clone(&stop),
+            course,
+            tcp: Some(Arc::clone(&tcp)),
+            moving,
+            workers: Vec::new(),
+            ended: Arc::clone(&ended),
+        };
+        let workers = self.workers();
+        let mut sockets: Vec<Vec<WorkerSocket>> = (0..workers).map(|_| Vec::new()).collect();
         for endpoint in self.endpoints {
-            for (sockets, socket) in sockets.iter_mut().zip(endpoint.udp) {
-                sockets.push(socket);
+            for (index, socket) in endpoint.udp.into_iter().enumerate() {
+                if let Some(sockets) = sockets.get_mut(index % workers) {
+                    sockets.push(WorkerSocket::new(socket, endpoint.is_taken_over));
+                }
             }
             let accept = tcp::accept(tokio::net::TcpListener::from_std(endpoint.tcp)?, Arc::clone(&tcp));
             let notice = EndNotice(Arc::clone(&ended));
@@ -246,10 +114,25 @@ impl BoundListeners {
 #[derive(Debug)]
 pub struct Listeners {
     stop: Arc<AtomicBool>,
-    /// Tells the TCP tasks to stop. The channel is closed when the last connection has ended.
-    stop_tcp: watch::Sender<bool>,
+    /// Tells the TCP tasks what to do. The channel is closed when the last connection has ended.
+    course: watch::Sender<Course>,
+    /// For connections of an earlier process; none once the listeners stop.
+    tcp: Option<Arc<tcp::TcpShared>>,
+    /// The connections that are handed over.
+    moving: mpsc::UnboundedReceiver<TcpStream>,
     workers: Vec<JoinHandle<()>>,
     ended: Arc<Notify>,
+}
+
+/// What TCP connections do after their current query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// Wait for the next one.
+    Serve,
+    /// Leave this process open. Nothing is accepted.
+    HandOver,
+    /// End.
+    Stop,
 }
 
 /// Notifies on drop, also on panic.
@@ -269,6 +152,38 @@ impl Listeners {
         self.ended.notified().await;
     }
 
+    /// Serves a connection that an earlier process has accepted. Must be called within the runtime that serves TCP.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn adopt(&self, stream: std::net::TcpStream) -> io::Result<()> {
+        let stream = TcpStream::from_std(stream)?;
+        let peer = stream.peer_addr()?;
+        if let Some(tcp) = &self.tcp {
+            tcp::welcome(stream, peer, tcp);
+        }
+        Ok(())
+    }
+
+    /// Reads no more queries from sockets, and accepts no more connections. Open connections end their current query
+    /// and are then given by [`Listeners::next_connection`].
+    pub fn hand_over(&mut self) {
+        self.tcp = None;
+        self.stop.store(true, Ordering::Relaxed);
+        self.course.send_replace(Course::HandOver);
+    }
+
+    /// Whether [`Listeners::hand_over`] was called.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        *self.course.borrow() == Course::HandOver
+    }
+
+    /// The next connection that is handed over; none if there are no more.
+    pub async fn next_connection(&mut self) -> Option<TcpStream> {
+        self.moving.recv().await
+    }
+
     /// Lets every worker finish its batch and every connection its current query. Returns when they
     /// have, or after two seconds.
     pub async fn stop(mut self) {
@@ -282,14 +197,15 @@ impl Listeners {
         });
         let _ = tokio::time::timeout(STOP_PATIENCE, async {
             let _ = workers.await;
-            self.stop_tcp.closed().await;
+            self.course.closed().await;
         })
         .await;
     }
 
-    fn tell(&self) {
+    fn tell(&mut self) {
+        self.tcp = None;
         self.stop.store(true, Ordering::Relaxed);
-        self.stop_tcp.send_replace(true);
+        self.course.send_replace(Course::Stop);
     }
 }
 

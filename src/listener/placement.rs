@@ -1,6 +1,7 @@
 //! Which UDP worker runs on which CPU.
 
 use std::io;
+use std::sync::Arc;
 
 use tracing::warn;
 
@@ -11,8 +12,8 @@ use crate::sys::affinity;
 /// Workers are pinned only if there is exactly one for each CPU. Fewer are left to the scheduler, which
 /// knows what else runs: several programs with one worker each would all take the first CPU. More
 /// would load the CPUs unevenly.
-#[derive(Debug)]
-pub(super) struct Placement(Result<Vec<usize>, Unpinned>);
+#[derive(Clone, Debug)]
+pub(super) struct Placement(Result<Vec<usize>, Arc<Unpinned>>);
 
 /// Why there is not one worker for each CPU, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +42,13 @@ impl Placement {
     }
 
     fn on(cpus: io::Result<Vec<usize>>, configured: usize, workers: usize) -> Self {
-        Self(match cpus {
+        let placed = match cpus {
             Err(error) => Err(Unpinned::Unknown(error)),
             Ok(cpus) if cpus.len() == workers => Ok(cpus),
             Ok(cpus) if configured == 0 => Err(Unpinned::Quota { workers, cpus: cpus.len() }),
             Ok(cpus) => Err(Unpinned::Set { workers, cpus: cpus.len() }),
-        })
+        };
+        Self(placed.map_err(Arc::new))
     }
 
     /// The CPU of a worker.
@@ -59,7 +61,7 @@ impl Placement {
     /// # Errors
     /// If there is not one worker for each.
     pub(super) fn one_on_each(&self) -> Result<&[usize], &Unpinned> {
-        self.0.as_deref()
+        self.0.as_deref().map_err(|reason| &**reason)
     }
 }
 

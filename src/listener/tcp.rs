@@ -9,6 +9,8 @@
 //!           close in order                                reset
 //! ```
 //!
+//! At an upgrade, a connection without a partial query leaves this process open, and the next one goes on with it.
+//!
 //! An idle connection holds no buffer. A client costs at most one [`CHUNK`] of queries,
 //! [`REPLIES_AT_ONCE`] bytes of replies, and one more reply. It must read them within the time
 //! limit; until it has, no further query is read. At most [`MOST_WAITING`] connections may have
@@ -24,7 +26,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -32,7 +34,7 @@ use crate::answer::{Client, Responder, Transport};
 use crate::counters::CounterRow;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::listener::transfer::{self, Begun, Outgoing};
-use crate::listener::{self, Accounting, InForce, LogLimit, closing};
+use crate::listener::{self, Accounting, Course, InForce, LogLimit, closing};
 use crate::metrics::{Batch, Counted, Evicting, Metrics};
 use crate::sys;
 use crate::sys::batch::MAX_QUERY;
@@ -58,39 +60,41 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 /// For a connection that is broken already.
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// State that all connections share.
+/// The surroundings of all connections.
 #[derive(Debug)]
 pub(super) struct TcpContext {
-    published: Published,
-    metrics: Arc<Metrics>,
-    limits: InForce,
+    pub(super) published: Published,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: InForce,
+    pub(super) course: watch::Receiver<Course>,
+    /// Takes the connections that are handed over.
+    pub(super) moved: mpsc::UnboundedSender<TcpStream>,
+}
+
+/// State that all connections share.
+#[derive(Debug)]
+pub(super) struct TcpShared {
+    context: TcpContext,
     connections: Arc<Connections>,
     /// The connections with unsent replies.
     waiting: Arc<Connections>,
-    stopping: watch::Receiver<bool>,
 }
 
-impl TcpContext {
-    pub(super) fn new(
-        published: Published,
-        metrics: Arc<Metrics>,
-        limits: InForce,
-        stopping: watch::Receiver<bool>,
-    ) -> Arc<Self> {
-        let (connections, waiting) = (Connections::new(), Connections::new());
-        Arc::new(Self { published, metrics, limits, connections, waiting, stopping })
+impl TcpShared {
+    pub(super) fn new(context: TcpContext) -> Arc<Self> {
+        Arc::new(Self { context, connections: Connections::new(), waiting: Connections::new() })
     }
 
     fn happened(&self, event: Counted) {
-        self.metrics.happened(event, 1);
+        self.context.metrics.happened(event, 1);
     }
 
     fn batch(&self) -> Batch<'_> {
-        self.metrics.batch(CounterRow::Shared)
+        self.context.metrics.batch(CounterRow::Shared)
     }
 
     fn idle(&self) -> Duration {
-        self.limits.load().tcp.idle
+        self.context.limits.load().tcp.idle
     }
 
     /// Takes a place for a client among the connections.
@@ -114,30 +118,26 @@ impl TcpContext {
     ) -> Place {
         let network = listener::network_of(peer.ip());
         let (place, evicted) = places.enter(network.first(), Room::of_many(all), eviction);
-        self.metrics.evicted(of_crowd, evicted.of_crowd, Some(network));
-        self.metrics.evicted(of_all, evicted.of_all, None);
+        self.context.metrics.evicted(of_crowd, evicted.of_crowd, Some(network));
+        self.context.metrics.evicted(of_all, evicted.of_all, None);
         place
     }
 }
 
-/// Accepts connections until the listeners stop.
-pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
-    let mut stopping = shared.stopping.clone();
+/// Accepts connections until the listeners stop or are handed over.
+pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpShared>) {
+    let mut course = shared.context.course.clone();
     let mut rest = FIRST_REST;
     let mut log_limit = LogLimit::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => return,
+            _ = course.wait_for(|course| *course != Course::Serve) => return,
         };
         match accepted {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
-                shared.happened(Counted::Accepted);
-                let eviction = Eviction::default();
-                let most = shared.limits.load().tcp.connections;
-                let place = shared.enter(peer, most, &eviction);
-                tokio::spawn(serve(stream, peer, place, eviction, Arc::clone(&shared)));
+                welcome(stream, peer, &shared);
             }
             // The client closed before the connection was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
@@ -151,7 +151,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
                 // Idle connections must not keep descriptors that others need.
                 if sys::is_out_of_descriptors(&error) {
                     let evicted = shared.connections.evict_some();
-                    shared.metrics.evicted(Evicting::NoDescriptor, evicted, None);
+                    shared.context.metrics.evicted(Evicting::NoDescriptor, evicted, None);
                     rest = if evicted > 0 { FIRST_REST } else { rest };
                 }
                 tokio::time::sleep(rest).await;
@@ -161,13 +161,22 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
     }
 }
 
-/// Serves one connection until it ends.
+/// Starts to serve a connection.
+pub(super) fn welcome(stream: TcpStream, peer: SocketAddr, shared: &Arc<TcpShared>) {
+    shared.happened(Counted::Accepted);
+    let eviction = Eviction::default();
+    let most = shared.context.limits.load().tcp.connections;
+    let place = shared.enter(peer, most, &eviction);
+    tokio::spawn(serve(stream, peer, place, eviction, Arc::clone(shared)));
+}
+
+/// Serves one connection until it ends or is handed over.
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
     eviction: Eviction,
-    shared: Arc<TcpContext>,
+    shared: Arc<TcpShared>,
 ) {
     let local = stream.local_addr().unwrap_or(UNKNOWN);
     let mut connection = ClientConnection {
@@ -182,8 +191,11 @@ async fn serve(
     let talk = async {
         // A broken connection is the client's fault and is not logged. Bugs of steerd are counted
         // where they occur.
-        if connection.converse().await.is_ok() {
-            closing::close(connection.stream, shared.idle()).await;
+        match connection.converse().await {
+            Ok(Parting::Close) => closing::close(connection.stream, shared.idle()).await,
+            // The receiver is gone only if this process ends anyway.
+            Ok(Parting::HandOver) => drop(shared.context.moved.send(connection.stream)),
+            Err(_) => {}
         }
     };
     tokio::select! {
@@ -193,12 +205,20 @@ async fn serve(
     shared.happened(Counted::Closed);
 }
 
+/// How a connection leaves this process.
+enum Parting {
+    /// It is closed in order.
+    Close,
+    /// Another process goes on with it.
+    HandOver,
+}
+
 struct ClientConnection<'a> {
     stream: TcpStream,
     peer: SocketAddr,
     /// The address to which it is connected.
     local: SocketAddr,
-    shared: &'a TcpContext,
+    shared: &'a TcpShared,
     place: &'a Place,
     eviction: &'a Eviction,
     /// The start of an incomplete query; allocates nothing while empty.
@@ -206,20 +226,29 @@ struct ClientConnection<'a> {
 }
 
 impl ClientConnection<'_> {
-    /// Answers queries until the stream should be closed in order. After an error it should be
-    /// reset.
-    async fn converse(&mut self) -> io::Result<()> {
+    /// Answers queries until the stream leaves this process. After an error it should be reset.
+    async fn converse(&mut self) -> io::Result<Parting> {
         sys::stream::set_patience(&self.stream, self.shared.idle().max(LEAST_PATIENCE))?;
-        let mut stopping = self.shared.stopping.clone();
+        let mut course = self.shared.context.course.clone();
         let mut deadline = Instant::now() + self.shared.idle();
         loop {
             // Most connections are idle most of the time, without a partial query.
             if self.unread.is_empty() {
                 self.unread = Vec::new();
             }
+            // A partial query is here alone, so it must be answered first.
+            let may_leave = self.unread.is_empty();
+            let leaves = |course: &Course| match course {
+                Course::Serve => false,
+                Course::HandOver => may_leave,
+                Course::Stop => true,
+            };
             tokio::select! {
                 ready = self.stream.readable() => ready?,
-                _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+                course = course.wait_for(leaves) => {
+                    let is_moving = course.is_ok_and(|course| *course == Course::HandOver);
+                    return Ok(if is_moving { Parting::HandOver } else { Parting::Close });
+                }
                 () = tokio::time::sleep_until(deadline) => {
                     self.shared.happened(Counted::TimedOut);
                     return Err(io::ErrorKind::TimedOut.into());
@@ -228,12 +257,12 @@ impl ClientConnection<'_> {
             let was_idle = self.unread.is_empty();
             self.unread.reserve(CHUNK - self.unread.len().min(CHUNK - 1));
             match self.stream.try_read_buf(&mut self.unread) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Ok(Parting::Close),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             }
-            let Some(answered) = self.answer_all().await? else { return Ok(()) };
+            let Some(answered) = self.answer_all().await? else { return Ok(Parting::Close) };
             // Each query has its own time limit, which starts with its first byte. Further bytes do
             // not extend it.
             if answered || was_idle {
@@ -269,7 +298,7 @@ impl ClientConnection<'_> {
     /// are enough replies to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
         let batch = self.shared.batch();
-        let limits = self.shared.limits.load();
+        let limits = self.shared.context.limits.load();
         let tapping = limits.taps.as_ref().map(|taps| Tapping { taps, server: self.local });
         let accounting = Accounting { batch: &batch, limiter: None, tapping };
         let client = Client {
@@ -278,7 +307,7 @@ impl ClientConnection<'_> {
             transport: Transport::Tcp,
             time: listener::cookie_time(),
         };
-        let table = self.shared.published.load();
+        let table = self.shared.context.published.load();
         let mut replies = Vec::new();
         while replies.len() < REPLIES_AT_ONCE {
             let Some((length, after)) = rest.split_first_chunk::<2>() else { return (replies, Next::Wait) };
@@ -491,14 +520,14 @@ mod tests {
             [],
             SmallRng::seed_from_u64(1),
         );
-        let (_stop, stopping) = watch::channel(false);
-        let metrics = Arc::new(Metrics::new(1));
-        let shared = TcpContext::new(
-            Published::new(table),
-            metrics,
-            InForce::new(Limits::default(), usize::MAX),
-            stopping,
-        );
+        let (_course, course) = watch::channel(Course::Serve);
+        let shared = TcpShared::new(TcpContext {
+            published: Published::new(table),
+            metrics: Arc::new(Metrics::new(1)),
+            limits: InForce::new(Limits::default(), usize::MAX),
+            course,
+            moved: mpsc::unbounded_channel().0,
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
@@ -522,7 +551,7 @@ mod tests {
             }
         };
         tokio::select! {
-            ended = connection.converse() => panic!("the connection ended: {ended:?}"),
+            ended = connection.converse() => panic!("the connection ended: {:?}", ended.err()),
             () = exchange => {}
         }
         assert_eq!(connection.unread.capacity(), 0);

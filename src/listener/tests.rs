@@ -4,7 +4,7 @@
 mod workers;
 
 use std::io::ErrorKind;
-use std::net::{Shutdown, TcpStream as StdStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream as StdStream};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use super::*;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId};
 use crate::service::{Service, ServiceId};
+use crate::sys;
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, ZoneBuilder, rtype};
 
@@ -433,7 +434,7 @@ async fn the_end_of_any_listener_is_noticed() {
     timeout(PATIENCE, fixture.listeners.ended()).await.expect("the UDP workers have ended");
 
     let fixture = start(TcpLimits::default());
-    fixture.listeners.stop_tcp.send_replace(true);
+    fixture.listeners.course.send_replace(Course::Stop);
     timeout(PATIENCE, fixture.listeners.ended()).await.expect("the accepting task has ended");
 
     let ended = Arc::new(Notify::new());

@@ -57,12 +57,23 @@ pub(super) struct Worker {
     answerer: BatchAnswerer,
 }
 
-struct WorkerSocket {
+#[derive(Debug)]
+pub(super) struct WorkerSocket {
     socket: UdpSocket,
     /// Its own address.
     local: SocketAddr,
     /// The kernel's count of dropped datagrams, as last read.
     dropped: u32,
+}
+
+impl WorkerSocket {
+    /// If an earlier process has read from the socket, it has counted what the kernel dropped before.
+    pub(super) fn new(socket: UdpSocket, is_taken_over: bool) -> Self {
+        let dropped = if is_taken_over { udp::dropped(&socket).unwrap_or(0) } else { 0 };
+        // A bound socket has an address.
+        let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        Self { socket, local, dropped }
+    }
 }
 
 /// The data for answering a batch.
@@ -81,16 +92,19 @@ impl Worker {
     pub(super) fn new(
         number: usize,
         cpu: Option<usize>,
-        sockets: Vec<UdpSocket>,
+        sockets: Vec<WorkerSocket>,
         published: &Published,
         metrics: &Arc<Metrics>,
         limits: &InForce,
         stop: &Arc<AtomicBool>,
     ) -> io::Result<Self> {
-        let ready = if sockets.len() == 1 { None } else { Some(Ready::new(&sockets)?) };
+        let ready = match &*sockets {
+            [_] => None,
+            several => Some(Ready::new(several.iter().map(|watched| &watched.socket))?),
+        };
         Ok(Self {
             resting: Vec::with_capacity(sockets.len()),
-            sockets: sockets.into_iter().map(WorkerSocket::new).collect(),
+            sockets,
             ready,
             row: CounterRow::Own(number),
             cpu,
@@ -182,14 +196,6 @@ impl Worker {
                 }),
             }
         }
-    }
-}
-
-impl WorkerSocket {
-    fn new(socket: UdpSocket) -> Self {
-        // A bound socket has an address.
-        let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { socket, local, dropped: 0 }
     }
 }
 

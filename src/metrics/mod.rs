@@ -8,6 +8,7 @@
 mod alerts;
 mod answers;
 mod batch;
+mod continued;
 mod histogram;
 mod limits;
 pub mod operation;
@@ -19,7 +20,7 @@ mod text;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -31,6 +32,7 @@ use crate::counters::{CounterRow, Counters};
 use crate::table::Table;
 use crate::wire::rcode;
 
+use continued::{Continued, EarlierCounts};
 use histogram::Histogram;
 use text::TextEncoder;
 
@@ -141,6 +143,8 @@ pub struct Metrics {
     all_suspicions: AtomicU64,
     /// When the checker's last turn ended, nanoseconds since `began`.
     turned: AtomicU64,
+    /// The counts of the process that this one has replaced.
+    earlier: OnceLock<EarlierCounts>,
 }
 
 impl Metrics {
@@ -162,6 +166,7 @@ impl Metrics {
             all_suspected: AtomicBool::new(false),
             all_suspicions: AtomicU64::new(0),
             turned: AtomicU64::new(0),
+            earlier: OnceLock::new(),
         }
     }
 
@@ -235,7 +240,16 @@ impl Metrics {
     /// # Errors
     /// Returns the first error of the sink.
     pub fn write(self: &Arc<Self>, table: &Arc<Table>, sink: &mut dyn io::Write) -> io::Result<()> {
-        text::write(Page { metrics: Arc::clone(self), table: Arc::clone(table) }, sink)
+        let page = Page { metrics: Arc::clone(self), table: Arc::clone(table) };
+        match self.earlier.get() {
+            None => text::write(page, sink),
+            Some(earlier) => text::write(page, &mut Continued::new(sink, earlier)),
+        }
+    }
+
+    /// Lets all counts go on from the text that an earlier process has written. Only the first call has an effect.
+    pub fn go_on_from(&self, text: &str) {
+        let _ = self.earlier.set(EarlierCounts::of(text));
     }
 
     /// All metrics as one string.

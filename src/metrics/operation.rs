@@ -12,6 +12,8 @@ use crate::metrics::text::{TextEncoder, flag};
 pub struct Operation {
     reloads: AtomicU64,
     refused_reloads: AtomicU64,
+    upgrades: AtomicU64,
+    refused_upgrades: AtomicU64,
     /// Whether the last reload took effect; true if there was none.
     last_reload_succeeded: AtomicBool,
     /// When the running configuration was loaded, milliseconds since 1970.
@@ -50,6 +52,8 @@ impl Operation {
         let operation = Self {
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
+            upgrades: AtomicU64::new(0),
+            refused_upgrades: AtomicU64::new(0),
             last_reload_succeeded: AtomicBool::new(true),
             loaded: AtomicU64::new(0),
             state_write_failures: AtomicU64::new(0),
@@ -96,6 +100,16 @@ impl Operation {
     pub fn reload_refused(&self) {
         self.refused_reloads.fetch_add(1, Ordering::Relaxed);
         self.last_reload_succeeded.store(false, Ordering::Relaxed);
+    }
+
+    /// Counts an upgrade that only has to be committed.
+    pub fn upgraded(&self) {
+        self.upgrades.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an upgrade after which this process went on.
+    pub fn upgrade_refused(&self) {
+        self.refused_upgrades.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a failed write of health and overrides.
@@ -148,6 +162,9 @@ impl Operation {
         let mut reloads = text.counter("reloads_total", help)?;
         reloads.series(&[("result", "failure")], get(&self.refused_reloads))?;
         reloads.series(&[("result", "success")], get(&self.reloads))?;
+        let mut upgrades = text.counter("upgrades_total", "Upgrades to a new process, by result.")?;
+        upgrades.series(&[("result", "success")], get(&self.upgrades))?;
+        upgrades.series(&[("result", "failure")], get(&self.refused_upgrades))?;
         let help = "0 if the last reload was refused, so that an older configuration is running; else 1.";
         let succeeded = flag(self.last_reload_succeeded.load(Ordering::Relaxed));
         text.gauge("config_last_reload_success", help)?.series(&[], succeeded)?;

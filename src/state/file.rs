@@ -95,7 +95,7 @@ struct Stored {
 ///
 /// # Errors
 /// Errors of the serializer. No memory causes one.
-pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_json::Result<String> {
+pub(super) fn encode(memory: Memory, journal: Option<u64>, now: SystemTime) -> serde_json::Result<String> {
     let mut stored = Stored {
         states: memory.states.into_iter().map(StoredState).collect(),
         overrides: Vec::new(),
@@ -112,7 +112,7 @@ pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_jso
     }
     let memory = serde_json::value::to_raw_value(&stored)?;
     drop(stored);
-    let (written, journal) = (time::timestamp(now), Some(journal));
+    let written = time::timestamp(now);
     let sha256 = checksum(VERSION, written, journal, memory.get());
     let envelope =
         Envelope { format: FORMAT, version: VERSION, written, journal, sha256: &sha256, memory: &memory };

@@ -5,13 +5,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{RememberedFailover, RememberedOverride, RememberedPool, RememberedState, RememberedTier};
-use crate::health::Verdict;
+use crate::health::{Against, State, TargetProgress, Verdict};
 use crate::pool::{Family, MAX_WEIGHT_PERCENT, Override, OverrideValue};
 
 #[derive(Serialize, Deserialize)]
@@ -37,6 +37,9 @@ struct StateForm {
     verdict: Verdict,
     #[serde(with = "time")]
     since: SystemTime,
+    /// Only between processes: it is out of date after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "progress")]
+    progress: Option<TargetProgress>,
 }
 
 /// An override for the state of a backend.
@@ -110,6 +113,71 @@ impl<V: Into<OverrideValue>> From<OverrideForm<V>> for RememberedOverride {
     fn from(form: OverrideForm<V>) -> Self {
         let OverrideForm { pool, backend, value, since, until, reason, by } = form;
         Self { pool, backend, value: value.into(), since, until, reason, by }
+    }
+}
+
+/// How far a check is.
+#[derive(Serialize, Deserialize)]
+struct ProgressForm {
+    /// Outcomes in a row that contradict the verdict.
+    count: u16,
+    /// Whether they are failures, for a draining state.
+    #[serde(default, skip_serializing_if = "is_false")]
+    fails: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    falls: u8,
+    /// Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<u64>,
+    #[serde(with = "VerdictForm")]
+    verdict: Verdict,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
+mod progress {
+    use super::{Against, Deserialize, Duration, ProgressForm, Serialize, State, TargetProgress, Verdict};
+
+    #[allow(clippy::ref_option, reason = "the signature is serde's")]
+    pub(super) fn serialize<S: serde::Serializer>(
+        progress: &Option<TargetProgress>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let form = progress.and_then(|TargetProgress { state, falls, hold }| {
+            let hold = hold.map(|hold| u64::try_from(hold.as_millis()).unwrap_or(u64::MAX));
+            let fails = matches!(state, State::Draining { against: Against::Failures(_) });
+            Some(ProgressForm {
+                count: state.contradictions(),
+                fails,
+                falls,
+                hold,
+                verdict: state.verdict()?,
+            })
+        });
+        form.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<TargetProgress>, D::Error> {
+        let form = Option::<ProgressForm>::deserialize(deserializer)?;
+        Ok(form.map(|ProgressForm { count, fails, falls, hold, verdict }| {
+            let state = match verdict {
+                Verdict::Healthy => State::Healthy { failures: count },
+                Verdict::Draining if fails => State::Draining { against: Against::Failures(count) },
+                Verdict::Draining => State::Draining { against: Against::Passes(count) },
+                Verdict::Unhealthy => State::Unhealthy { successes: count },
+            };
+            TargetProgress { state, falls, hold: hold.map(Duration::from_millis) }
+        }))
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::checker::{CheckerCommand, CheckerHandle};
-use crate::fleet::{Memory, MemoryChanges};
+use crate::fleet::{Memory, MemoryChanges, Survey};
 use crate::metrics::Metrics;
 use crate::state::disk::{Disk, System};
 use crate::state::journal::Journal;
@@ -431,7 +431,8 @@ impl<D: Disk> Work<D> {
         let Some(mut place) = self.place.clone() else { return };
         let (reply, memory) = oneshot::channel();
         if !matches!(
-            timeout(ASK_TIME, self.checker.commands.send(CheckerCommand::Memory(reply))).await,
+            timeout(ASK_TIME, self.checker.commands.send(CheckerCommand::Memory(Survey::default(), reply)))
+                .await,
             Ok(Ok(()))
         ) {
             return;
@@ -508,7 +509,7 @@ fn begin<D: Disk>(disk: &mut D, directory: &Path) -> io::Result<(Journal<D::File
 /// Writes a snapshot that journal `number` continues, and deletes earlier journals. Returns the
 /// size of the snapshot in bytes. Blocks.
 fn write<D: Disk>(disk: &mut D, directory: &Path, memory: Memory, number: u64) -> io::Result<u64> {
-    let text = file::encode(memory, number, SystemTime::now())?;
+    let text = file::encode(memory, Some(number), SystemTime::now())?;
     let length = text.len() as u64;
     if length > MAX_FILE {
         return Err(io::Error::other(format!("health and overrides take more than {} MiB", MAX_FILE >> 20)));

@@ -4,7 +4,8 @@
 //! The file contains the process id for people; nothing depends on its content.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,8 +58,8 @@ pub enum LockError {
 /// The lock of a directory. It is held as long as this value exists.
 #[derive(Debug)]
 struct Lock {
-    /// Never read; it keeps the lock.
-    _file: File,
+    /// It keeps the lock.
+    file: File,
     /// Device and inode of the file. They are stored because the file system may stop responding.
     identity: (u64, u64),
 }
@@ -78,6 +79,31 @@ impl StateDirectory {
     pub fn take(directory: PathBuf) -> Result<Self, LockError> {
         let lock = Some(Arc::new(Lock::take(&directory)?));
         Ok(Self { directory, lock })
+    }
+
+    /// A directory that another process has locked through this descriptor of its lock file. The lock lasts until both
+    /// processes have closed it. Blocks.
+    ///
+    /// # Errors
+    /// If it is not the lock file of the directory.
+    pub fn taken_over(directory: PathBuf, lock: OwnedFd) -> Result<Self, LockError> {
+        let refused = |error: io::Error| LockError::Refused { directory: directory.clone(), error };
+        let mut file = File::from(lock);
+        let lock = Lock {
+            identity: identity(&file.metadata().map_err(refused)?),
+            file: file.try_clone().map_err(refused)?,
+        };
+        if !lock.is_in(&directory) {
+            return Err(refused(io::Error::other("the directory was replaced meanwhile")));
+        }
+        let _ = file.rewind().and_then(|()| write_holder(&mut file));
+        Ok(Self { directory, lock: Some(Arc::new(lock)) })
+    }
+
+    /// The lock file, for a process that takes over; none if it is not locked.
+    #[must_use]
+    pub fn lock_file(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(|lock| lock.file.as_fd())
     }
 
     /// A directory that `hold` has not locked yet.
@@ -121,9 +147,9 @@ impl Lock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 // The lock is valid without the text: the disk may be full.
-                let _ = write!(file, "{:<DIGITS$}", std::process::id());
+                let _ = write_holder(&mut file);
                 let identity = identity(&file.metadata().map_err(refused)?);
-                Ok(Self { _file: file, identity })
+                Ok(Self { file, identity })
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 Err(LockError::Held { directory: directory.into(), holder: holder(&mut file) })
@@ -137,6 +163,10 @@ impl Lock {
         let there = directory.join(LOCK).symlink_metadata();
         there.is_ok_and(|there| identity(&there) == self.identity)
     }
+}
+
+fn write_holder(file: &mut File) -> io::Result<()> {
+    write!(file, "{:<DIGITS$}", std::process::id())
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

@@ -87,6 +87,22 @@ pub fn open(directory: PathBuf, now: SystemTime) -> Result<(StateDirectory, Memo
     Ok((place, memory))
 }
 
+/// The memory as text, for a process that takes over at once. Takes a second for a million addresses.
+///
+/// # Errors
+/// Errors of the serializer. No memory causes one.
+pub fn encode(memory: Memory, now: SystemTime) -> io::Result<String> {
+    Ok(file::encode(memory, None, now)?)
+}
+
+/// Reads the text of [`encode`], of this version of its format or an earlier one.
+///
+/// # Errors
+/// The reason, as a sentence.
+pub fn decode(text: &str) -> Result<Memory, String> {
+    file::decode(text.as_bytes()).map(|snapshot| snapshot.memory).map_err(|refused| refused.to_string())
+}
+
 /// Reads the memory in a directory. Blocks.
 ///
 /// A file that is damaged, foreign or from a newer version is set aside for inspection.

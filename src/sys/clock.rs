@@ -8,7 +8,17 @@ use rustix::time::{ClockId, clock_gettime};
 /// set.
 #[must_use]
 pub fn since_boot() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
+    reading(ClockId::Boottime)
+}
+
+/// The time since the machine started, without suspended time (`CLOCK_MONOTONIC`).
+#[must_use]
+pub fn monotonic() -> Duration {
+    reading(ClockId::Monotonic)
+}
+
+fn reading(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     // The kernel returns no negative times, and fewer than 10^9 nanoseconds.
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)

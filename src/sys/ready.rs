@@ -23,10 +23,10 @@ impl Ready {
     ///
     /// # Errors
     /// Returns the error of the system: no more descriptors, no memory.
-    pub fn new(sockets: &[UdpSocket]) -> io::Result<Self> {
+    pub fn new<'s>(sockets: impl IntoIterator<Item = &'s UdpSocket>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let ready = Self { epoll, indices: Vec::with_capacity(AT_ONCE) };
-        sockets.iter().enumerate().try_for_each(|(index, socket)| ready.watch(index, socket))?;
+        sockets.into_iter().enumerate().try_for_each(|(index, socket)| ready.watch(index, socket))?;
         Ok(ready)
     }
 

@@ -43,6 +43,19 @@ const FIN_WAIT: libc::c_int = 1;
 ///
 /// Returns the system's error: address in use, not permitted, no such address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    listen_as(address, false)
+}
+
+/// Like [`listen`], beside shared listeners of the same user on the same port (`SO_REUSEPORT`).
+///
+/// # Errors
+///
+/// Those of [`listen`].
+pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    listen_as(address, true)
+}
+
+fn listen_as(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -51,6 +64,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // does not allow a second listener, unlike for UDP.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_reuse_port(shared)?;
     bound(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -45,13 +45,13 @@ pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Lets shared sockets bind the port of this socket, which was bound alone.
+/// Sets whether shared sockets may bind the port of this socket.
 ///
 /// # Errors
 ///
 /// Returns the error of `setsockopt`.
-pub fn share_port(socket: &UdpSocket) -> io::Result<()> {
-    socket2::SockRef::from(socket).set_reuse_port(true)
+pub fn share_port(socket: &impl AsFd, shared: bool) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_reuse_port(shared)
 }
 
 /// Makes the kernel choose among the sockets that share a port by the CPU on which a datagram arrives:
@@ -83,6 +83,15 @@ pub fn steer_by_cpu(socket: &UdpSocket, cpus: &[usize]) -> io::Result<()> {
     super::succeeded(unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const program).cast(), size)
     })
+}
+
+/// Ends [`steer_by_cpu`] for all sockets that share the port of this one.
+///
+/// # Errors
+///
+/// Returns `NotFound` if nothing is to be ended, otherwise the error of `setsockopt`.
+pub fn steer_by_hash(socket: &UdpSocket) -> io::Result<()> {
+    super::set_option(&socket2::SockRef::from(socket), libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF, 0)
 }
 
 /// The number of datagrams that the kernel has dropped at a socket, mostly because its receive buffer
@@ -124,7 +133,7 @@ mod tests {
         let alone = bind_udp("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = alone.local_addr().unwrap();
         assert_eq!(bind_udp(address, true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        share_port(&alone).unwrap();
+        share_port(&alone, true).unwrap();
         let second = bind_udp(address, true).unwrap();
         assert_eq!(bind_udp(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         // The kernel chooses the socket by the client's port; the chance that all take the same one
@@ -160,7 +169,7 @@ mod tests {
     #[test]
     fn a_datagram_goes_to_the_socket_of_its_cpu() {
         let first = bind_udp("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        share_port(&first).unwrap();
+        share_port(&first, true).unwrap();
         let address = first.local_addr().unwrap();
         let second = bind_udp(address, true).unwrap();
         let cpus = affinity::allowed_cpus().unwrap();

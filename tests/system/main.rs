@@ -34,6 +34,7 @@ mod stop;
 mod suspicion;
 mod tiers;
 mod transfer;
+mod upgrade;
 mod weights;
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,6 +12,7 @@ fn remembered(address: &str, verdict: Verdict) -> RememberedState {
         check: "tcp".into(),
         verdict,
         since: SystemTime::UNIX_EPOCH + SECOND * 1_600_000_000,
+        progress: None,
     }
 }
 
@@ -120,7 +121,7 @@ async fn overrides_are_taken_up_unless_they_have_ended() {
     let first = now.pools[0].backends[0].overridden.as_ref().unwrap();
     assert_eq!((first.since, first.reason.as_deref()), (wall - SECOND * 100, Some("kernel")));
     assert!(first.safe_at.is_some());
-    let kept = ask(&handle, CheckerCommand::Memory).await;
+    let kept = ask(&handle, whole_memory).await;
     assert_eq!(kept.overrides, [overrides[0].clone(), overrides[2].clone()]);
     until("the second ends", SECOND * 40, || eligible(&handle, 0).len() == 2).await;
 }
@@ -133,9 +134,9 @@ async fn what_is_kept_is_what_the_checks_say_or_what_was_known_before() {
     script.set("192.0.2.1", Behaviour::Break);
     script.set("192.0.2.2", Behaviour::Refuse);
     script.set("192.0.2.3", Behaviour::Drain);
-    assert_eq!(ask(&handle, CheckerCommand::Memory).await.states, states, "nothing else is known yet");
+    assert_eq!(ask(&handle, whole_memory).await.states, states, "nothing else is known yet");
     ready(&handle).await;
-    let kept = ask(&handle, CheckerCommand::Memory).await.states;
+    let kept = ask(&handle, whole_memory).await.states;
     let verdicts: Vec<Verdict> = kept.iter().map(|state| state.verdict).collect();
     assert_eq!(verdicts, [Verdict::Healthy, Verdict::Unhealthy, Verdict::Draining]);
     assert_eq!(kept[0], states[0], "a void outcome says nothing");
@@ -193,7 +194,7 @@ fn name(kept: &RememberedOverride) -> (&Arc<str>, &Arc<str>, OverrideKind) {
 async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
     let (handle, script) = with_memory(Memory::default());
     assert!(changes(&handle).await.everything, "nothing has been told yet");
-    let mut known = ask(&handle, CheckerCommand::Memory).await;
+    let mut known = ask(&handle, whole_memory).await;
     ready(&handle).await;
     carry_out(&mut known, changes(&handle).await);
     assert_eq!(known.states.len(), 3);
@@ -205,7 +206,7 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
     assert_eq!((told.states.len(), told.overrides.len(), told.ended.len()), (1, 0, 0), "{told:?}");
     assert_eq!((&*told.states[0].backend, told.states[0].verdict), ("192.0.2.2", Verdict::Unhealthy));
     carry_out(&mut known, told);
-    assert_eq!(known, ask(&handle, CheckerCommand::Memory).await);
+    assert_eq!(known, ask(&handle, whole_memory).await);
 
     let over = |state, length| {
         let (pool, backend) = ("web".into(), "192.0.2.1".into());
@@ -240,7 +241,7 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
     changes(&handle).await;
     script.jump(86_400);
     assert!(changes(&handle).await.everything);
-    let kept = ask(&handle, CheckerCommand::Memory).await;
+    let kept = ask(&handle, whole_memory).await;
     let left = kept.overrides[0].until.unwrap().duration_since(script.wall()).unwrap();
     assert!(left > SECOND * 3590 && left <= SECOND * 3600, "{left:?}");
 }
@@ -252,7 +253,7 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let configured = || setup(vec![pool_of("web", check(DEFAULTS), &addresses)], vec![service(&[0])]);
     let (handle, _script) = run(configured());
-    let before = ask(&handle, CheckerCommand::Memory).await;
+    let before = ask(&handle, whole_memory).await;
     assert_eq!(before.states.len(), 0);
     ready(&handle).await;
     let mut told = 0;
@@ -269,7 +270,7 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
     other.pools[0].require = Require::AtLeast(1);
     reload(&handle, other).await;
     assert!(changes(&handle).await.everything);
-    assert_eq!(ask(&handle, CheckerCommand::Memory).await.states.len(), addresses.len());
+    assert_eq!(ask(&handle, whole_memory).await.states.len(), addresses.len());
     assert_eq!(changes(&handle).await, MemoryChanges::default());
 }
 
@@ -298,14 +299,14 @@ async fn told_overrides(handle: &CheckerHandle) -> (bool, Vec<String>, Vec<Strin
 #[tokio::test(start_paused = true)]
 async fn what_is_noted_is_told_though_the_whole_is_asked_for_meanwhile() {
     let (handle, script) = with_memory(Memory::default());
-    ask(&handle, CheckerCommand::Memory).await;
+    ask(&handle, whole_memory).await;
     ready(&handle).await;
     changes(&handle).await;
     over(&handle, "192.0.2.1", Some(Override::Drain)).await;
     script.set("192.0.2.2", Behaviour::Refuse);
     until("it is found", SECOND * 20, || eligible(&handle, 0).len() == 1).await;
     let (reply, whole) = oneshot::channel();
-    handle.commands.send(CheckerCommand::Memory(reply)).await.unwrap();
+    handle.commands.send(CheckerCommand::Memory(Survey::default(), reply)).await.unwrap();
     over(&handle, "192.0.2.3", Some(Override::Up)).await;
     let told = changes(&handle).await;
     let of = |names: Vec<&str>| names.into_iter().map(Arc::from).collect::<Vec<Arc<str>>>();
@@ -323,7 +324,7 @@ async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves(
     let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
     let configured = |of: &[&str]| setup(vec![pool_of("web", check(DEFAULTS), of)], vec![service(&[0])]);
     let (handle, script) = run(configured(&addresses));
-    ask(&handle, CheckerCommand::Memory).await;
+    ask(&handle, whole_memory).await;
     ready(&handle).await;
     changes(&handle).await;
     over(&handle, "192.0.2.3", Some(Override::Drain)).await;
@@ -341,7 +342,7 @@ async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves(
     tokio::time::sleep(SECOND * 20).await;
     let told = changes(&handle).await;
     assert!(told.everything && told.states.len() == 1, "and what the checks say: {told:?}");
-    ask(&handle, CheckerCommand::Memory).await;
+    ask(&handle, whole_memory).await;
     assert_eq!(changes(&handle).await, MemoryChanges::default());
     // After a jump of the clock, the stored times are different.
     script.jump(86_400);

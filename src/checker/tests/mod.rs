@@ -410,3 +410,8 @@ pub(crate) fn milliseconds(interval: u64, timeout: u64, recheck: u64) -> Timing 
     let [interval, timeout, recheck] = [interval, timeout, recheck].map(Duration::from_millis);
     Timing { interval, timeout, recheck, rise: 2, fall: 2, interval_down: interval, damping: true }
 }
+
+/// The request for everything that survives a restart.
+fn whole_memory(reply: oneshot::Sender<Memory>) -> CheckerCommand {
+    CheckerCommand::Memory(Survey::default(), reply)
+}

@@ -99,7 +99,7 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     assert_eq!(piece.unwrap().pools[0].backends.len(), BACKENDS_WITH_HISTORY_IN_A_PIECE);
 
     let (reply, memory) = oneshot::channel();
-    handle.commands.send(CheckerCommand::Memory(reply)).await.unwrap();
+    handle.commands.send(CheckerCommand::Memory(Survey::default(), reply)).await.unwrap();
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }

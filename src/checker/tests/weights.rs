@@ -186,7 +186,7 @@ async fn it_survives_a_reload_and_a_restart() {
     reload(&handle, other).await;
     assert_eq!(drawn(&handle).await, [60, 300]);
 
-    let memory = ask(&handle, CheckerCommand::Memory).await;
+    let memory = ask(&handle, whole_memory).await;
     let kept = |kind| memory.overrides.iter().find(|kept| kept.value.kind() == kind).unwrap();
     assert_eq!(kept(OverrideKind::State).value, OverrideValue::State(Override::Up));
     assert_eq!(kept(OverrideKind::Weight).value, OverrideValue::Weight(30));

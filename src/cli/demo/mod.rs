@@ -108,7 +108,7 @@ pub(super) fn run(ports: Ports) -> ExitCode {
             }
             print(&Welcome::new(running, backend_port).to_string());
         };
-        until_stopped(setup, None, welcome).await?;
+        until_stopped(setup, None, None, welcome).await?;
         Ok::<_, DemoError>(())
     });
     match outcome {

@@ -406,7 +406,7 @@ impl Subject {
     }
 
     pub(super) fn begin_memory(&mut self) {
-        self.fleet.begin_memory();
+        self.fleet.begin_memory(&Survey::default());
         if self.has(Fault::BeginForgetsChanges) {
             self.fleet.unreported.targets.clear();
             self.fleet.unreported.overrides.clear();

@@ -171,6 +171,7 @@ fn a_remembered_verdict_counts_in_every_pool_that_shares_its_target() {
         check: "c1".into(),
         verdict: Verdict::Healthy,
         since: time_of_day(SECOND),
+        progress: None,
     };
     let memory = Memory { states: vec![state], overrides: Vec::new(), ..Memory::default() };
     let scene = Scene::with(FleetSetup { served: served(pools, 20), memory }, 1000);
@@ -250,6 +251,7 @@ fn a_start_considers_overrides_before_it_chooses_a_tier() {
             check: "c1".into(),
             verdict: Verdict::Unhealthy,
             since,
+            progress: None,
         };
         let value = OverrideValue::State(Override::Up);
         let up =

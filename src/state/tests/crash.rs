@@ -204,7 +204,7 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
         let state = |number| RememberedState { since: at(number), ..memory("a").states.remove(0) };
         let snapshot = |disk: &mut Arc<Mutex<ModelDisk>>, of, journal| {
             let memory = Memory { states: vec![state(of)], overrides: Vec::new(), ..Memory::default() };
-            let text = file::encode(memory, journal, at(of))?;
+            let text = file::encode(memory, Some(journal), at(of))?;
             disk::replace(disk, &directory.join(FILE), text.as_bytes())
         };
         let mut append = |journal: &mut Journal<Writing>, disk: &mut Arc<Mutex<ModelDisk>>, number| {

@@ -47,7 +47,7 @@ impl Script {
         tokio::spawn(async move {
             while let Some(command) = received.recv().await {
                 match command {
-                    CheckerCommand::Memory(reply) => {
+                    CheckerCommand::Memory(_, reply) => {
                         asked.fetch_add(1, Ordering::Relaxed);
                         untold.lock().unwrap().everything = false;
                         let (known, is_busy) = (Arc::clone(&known), Arc::clone(&is_busy));

@@ -31,6 +31,7 @@ fn memory(tag: &str) -> Memory {
         check: "http-2".into(),
         verdict,
         since: at(0),
+        progress: None,
     };
     let kept = |(index, value)| RememberedOverride {
         pool: "\"odd\\\u{1f600}".into(),
@@ -59,7 +60,7 @@ fn with_weights(mut memory: Memory) -> Memory {
 }
 
 fn encoded(tag: &str) -> Vec<u8> {
-    file::encode(memory(tag), 7, at(10)).unwrap().into_bytes()
+    file::encode(memory(tag), Some(7), at(10)).unwrap().into_bytes()
 }
 
 fn decode(bytes: &[u8], now: SystemTime) -> Result<Recalled, file::SnapshotError> {

@@ -9,7 +9,7 @@ fn a_memory_survives_its_file() {
     let recalled = decode(&encoded("a"), at(70)).unwrap();
     assert_eq!(recalled.memory, memory("a"));
     assert_eq!((recalled.age, recalled.too_old), (Duration::from_secs(60), false));
-    let nothing = file::encode(Memory::default(), 1, at(0)).unwrap();
+    let nothing = file::encode(Memory::default(), Some(1), at(0)).unwrap();
     assert_eq!(decode(nothing.as_bytes(), at(0)).unwrap().memory, Memory::default());
     let text = String::from_utf8(encoded("a")).unwrap();
     let shown: serde_json::Value = serde_json::from_str(&text).expect("JSON, so that jq can read it");
@@ -20,7 +20,7 @@ fn a_memory_survives_its_file() {
 #[test]
 fn overrides_of_weights_survive_in_a_list_of_their_own() {
     let kept = with_weights(memory("a"));
-    let text = file::encode(kept.clone(), 7, at(10)).unwrap();
+    let text = file::encode(kept.clone(), Some(7), at(10)).unwrap();
     let mut recalled = decode(text.as_bytes(), at(70)).unwrap().memory;
     recalled.overrides.sort_by_key(|kept| kept.value.kind());
     assert_eq!(recalled, kept);
@@ -69,7 +69,7 @@ fn times_that_no_calendar_has_are_written_all_the_same() {
     let mut odd = memory("a");
     odd.states[0].since = far;
     odd.overrides[0].until = Some(far);
-    let text = file::encode(odd, 1, far).unwrap();
+    let text = file::encode(odd, Some(1), far).unwrap();
     let recalled = decode(text.as_bytes(), at(0)).unwrap().memory;
     assert_eq!((recalled.states.len(), recalled.overrides.len()), (3, 4));
 }

@@ -43,7 +43,7 @@ fn remembered() -> Memory {
 #[test]
 fn they_survive_a_snapshot_and_its_journal() {
     let directory = tempfile::TempDir::new().unwrap();
-    let text = file::encode(remembered(), 7, at(10)).unwrap();
+    let text = file::encode(remembered(), Some(7), at(10)).unwrap();
     fs::write(directory.path().join(FILE), text).unwrap();
     assert_eq!(recall(directory.path(), at(10)), remembered());
 
@@ -66,7 +66,7 @@ fn they_survive_a_snapshot_and_its_journal() {
 fn failovers_last_until_their_end_whatever_happens() {
     let directory = tempfile::TempDir::new().unwrap();
     let failovers = vec![failover("a", None), failover("b", Some(100)), failover("c", None)];
-    let text = file::encode(Memory { failovers, ..Memory::default() }, 7, at(10)).unwrap();
+    let text = file::encode(Memory { failovers, ..Memory::default() }, Some(7), at(10)).unwrap();
     fs::write(directory.path().join(FILE), text).unwrap();
     let known = |now| {
         let failovers = recall(directory.path(), now).failovers;
@@ -87,7 +87,7 @@ fn failovers_last_until_their_end_whatever_happens() {
 
 #[test]
 fn the_time_while_nothing_was_written_does_not_count() {
-    let text = file::encode(remembered(), 7, at(10)).unwrap();
+    let text = file::encode(remembered(), Some(7), at(10)).unwrap();
     let since = |now| {
         let recalled = decode(text.as_bytes(), now).unwrap().memory;
         assert_eq!(recalled.tiers, remembered().tiers, "the tiers stay, however old");

@@ -1,0 +1,286 @@
+//! A new process takes over from a running one: `steerd upgrade`, SIGUSR2.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Nginx, Process, STEERD, ZONE, free_port, http_get, wait_for};
+use crate::support::traffic::Ledger;
+use crate::support::{TOKEN, http_with};
+
+/// A server of its own copy of the program, which a test may replace, and all processes that it became.
+struct Upgraded {
+    ledger: Option<Ledger>,
+    first: Process,
+    /// The ids of the processes that took over.
+    others: Vec<u32>,
+    dns: SocketAddr,
+    admin: SocketAddr,
+    directory: TempDir,
+}
+
+impl Upgraded {
+    fn start(config: &str, admin: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+        std::fs::create_dir(directory.path().join("state")).unwrap();
+        let (dns, admin_port) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
+        let binary = directory.path().join("steerd");
+        std::fs::copy(STEERD, &binary).unwrap();
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:{dns}\"]\nstate_dir = \"state\"\n[admin]\nlisten = \
+             \"127.0.0.1:{admin_port}\"\n{admin}\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n{config}"
+        );
+        let file = directory.path().join("steerd.toml");
+        std::fs::write(&file, text).unwrap();
+        let first = Process::start(Command::new(&binary).arg("serve").arg("-c").arg(&file));
+        let [dns, admin] = [dns, admin_port].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        wait_for("DNS is answered", || first.said("DNS is answered").pop());
+        Self { ledger: Some(Ledger::of(admin)), first, others: Vec::new(), dns, admin, directory }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("steerd.toml")
+    }
+
+    /// Replaces the program by a script.
+    fn replace_program(&self, script: &str) {
+        let path = self.directory.path().join("steerd");
+        let new = self.directory.path().join("new");
+        std::fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(new, path).unwrap();
+    }
+
+    fn restore_program(&self) {
+        let new = self.directory.path().join("new");
+        std::fs::copy(STEERD, &new).unwrap();
+        std::fs::rename(new, self.directory.path().join("steerd")).unwrap();
+    }
+
+    /// Requests an upgrade by the API.
+    fn upgrade(&mut self) -> (u16, Value) {
+        let (status, body) = http_with(self.admin, "POST", "/api/v1/upgrade", TOKEN, "");
+        let reply: Value = serde_json::from_str(&body).unwrap();
+        if status == 200 {
+            self.others.push(u32::try_from(reply["pid"].as_u64().unwrap()).unwrap());
+            // Each upgrade sends a query over UDP and one over TCP.
+            if let Some(ledger) = &self.ledger {
+                ledger.sent.datagram();
+                ledger.sent.message();
+            }
+        }
+        (status, reply)
+    }
+
+    /// The process that serves.
+    fn pid(&self) -> u32 {
+        self.others.last().copied().unwrap_or(self.first.id())
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&http_get(self.admin, path).1).unwrap()
+    }
+
+    fn metric(&self, series: &str) -> Option<f64> {
+        let (_, body) = http_get(self.admin, "/metrics");
+        body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        drop(self.ledger.take());
+        for pid in &self.others {
+            let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+        }
+    }
+}
+
+/// A query for the A records of a name, with this id.
+fn query(id: u16, name: &str) -> Vec<u8> {
+    let mut message = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap());
+        message.extend(label.bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
+}
+
+/// Clients that send queries until they are stopped, over UDP and over connections that they keep.
+struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<()>>,
+    answered: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Load {
+    fn start(server: &Upgraded, udp: usize, tcp: usize) -> Self {
+        let (stop, answered, lost) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let mut clients = Vec::new();
+        for number in 0..udp + tcp {
+            let (stop, answered, lost) = (Arc::clone(&stop), Arc::clone(&answered), Arc::clone(&lost));
+            let (dns, sent) = (server.dns, server.ledger.as_ref().unwrap().sent.clone());
+            clients.push(std::thread::spawn(move || {
+                let mut exchange: Box<dyn FnMut(u16) -> bool> = if number < udp {
+                    let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+                    socket.connect(dns).unwrap();
+                    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                    Box::new(move |id| {
+                        sent.datagram();
+                        socket.send(&query(id, "www.lb.example.test")).unwrap();
+                        let mut reply = [0; 512];
+                        socket.recv(&mut reply).is_ok() && reply[..2] == id.to_be_bytes() && reply[7] > 0
+                    })
+                } else {
+                    let mut stream = TcpStream::connect(dns).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                    Box::new(move |id| {
+                        sent.message();
+                        let message = query(id, "www.lb.example.test");
+                        let length = u16::try_from(message.len()).unwrap();
+                        let mut length_of_reply = [0; 2];
+                        let exchanged = stream
+                            .write_all(&[&length.to_be_bytes()[..], &message].concat())
+                            .and_then(|()| stream.read_exact(&mut length_of_reply));
+                        let mut reply = vec![0; u16::from_be_bytes(length_of_reply).into()];
+                        exchanged.and_then(|()| stream.read_exact(&mut reply)).is_ok()
+                            && reply[..2] == id.to_be_bytes()
+                            && reply[7] > 0
+                    })
+                };
+                let mut id = 0_u16;
+                while !stop.load(Ordering::Relaxed) {
+                    id = id.wrapping_add(1);
+                    let counter = if exchange(id) { &answered } else { &lost };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    std::thread::park_timeout(Duration::from_micros(500));
+                }
+            }));
+        }
+        Self { stop, clients, answered, lost }
+    }
+
+    /// Stops the clients. Every query must have been answered.
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().unwrap();
+        }
+        let answered = self.answered.load(Ordering::Relaxed);
+        assert_eq!(self.lost.load(Ordering::Relaxed), 0, "lost, of {answered}");
+        assert!(answered > 100, "{answered}");
+    }
+}
+
+fn pool(port: u16) -> String {
+    format!(
+        "[pools.web]\ncheck = {{ type = \"http\", path = \"/healthz\", port = {port}, interval = \"1s\" }}\n\
+         [[pools.web.backends]]\nname = \"gw1\"\naddress = \"127.0.0.1\"\n\
+         [[pools.web.backends]]\nname = \"gw2\"\naddress = \"127.0.0.3\"\n\
+         [[pools.web.backends]]\nname = \"gw3\"\naddress = \"127.0.0.4\"\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+    )
+}
+
+#[test]
+fn nothing_is_lost_when_a_new_process_takes_over() {
+    let port = free_port("127.0.0.1");
+    let _nginx: Vec<Nginx> =
+        ["127.0.0.1", "127.0.0.3"].map(|address| Nginx::start(address, port, "return 200;")).into();
+    let mut server = Upgraded::start(&pool(port), "");
+    let drain = "/api/v1/pools/web/backends/gw2/override";
+    let (status, _) =
+        http_with(server.admin, "PUT", drain, TOKEN, "{\"state\": \"drain\", \"reason\": \"kernel\"}");
+    assert_eq!(status, 200);
+    let before = server.json("/api/v1/pools/web");
+    let state = |document: &Value| -> Vec<(Value, Value, Value)> {
+        let backends = document["backends"].as_array().unwrap().iter();
+        backends
+            .map(|backend| {
+                let address = &backend["addresses"][0];
+                (address["state"].clone(), address["since"].clone(), backend["override"]["since"].clone())
+            })
+            .collect()
+    };
+    let load = Load::start(&server, 3, 3);
+    for _ in 0..3 {
+        let old = server.pid();
+        let (status, reply) = server.upgrade();
+        assert_eq!(status, 200, "{reply}");
+        assert!(reply["connections"].as_u64() >= Some(3), "{reply}");
+        wait_for("the old process ends", || (!is_running(old)).then_some(()));
+        assert_eq!(state(&server.json("/api/v1/pools/web")), state(&before));
+    }
+    load.end();
+    assert_eq!(server.metric("steerd_upgrades_total{result=\"success\"}"), Some(3.0));
+    assert!(server.first.said("stopped").len() == 4 - 1, "{:?}", server.first.said("stopped"));
+}
+
+/// However the new process fails, the old one goes on, says why, and loses nothing.
+#[test]
+fn the_old_process_goes_on_if_the_new_one_fails() {
+    let port = free_port("127.0.0.1");
+    let _nginx = Nginx::start("127.0.0.1", port, "return 200;");
+    let mut server = Upgraded::start(&pool(port), "");
+    let load = Load::start(&server, 2, 2);
+    let take_over = format!("{STEERD} \"$@\"");
+    let first = server.first.id();
+    let descriptors = || std::fs::read_dir(format!("/proc/{first}/fd")).unwrap().count();
+    let at_first = descriptors();
+    for (script, reason) in [
+        ("exit 3", "ended while it was to start (exit status: 3)"),
+        ("exec /nonexistent", "ended while it was to start (exit status: 127)"),
+        ("cat >&2 <&0 & sleep 0.1; kill -9 $! $$", "ended while it was to start (signal: 9 (SIGKILL))"),
+        (
+            "python3 -c 'import socket; s=socket.socket(fileno=0); m=b\"{\\\"message\\\":\\\"hello\\\",\\\"protocol\\\":99,\\\"version\\\":\\\"9.0\\\",\\\"pid\\\":1}\"; s.send(len(m).to_bytes(4,\"big\")+m); s.recv(1)'",
+            "steerd 9.0 cannot take over from this version (its protocol is 99",
+        ),
+        (
+            "python3 -c 'import socket; socket.socket(fileno=0).send(b\"HTTP/1.1 200 OK\")'",
+            "could not be told to start",
+        ),
+        // It takes over everything, and crashes at once.
+        (
+            &*format!("{take_over} 2>&1 | (grep -q -m1 'DNS\\|taken over'; sleep 0.7; kill -9 0)"),
+            "ended while it was to",
+        ),
+    ] {
+        server.replace_program(script);
+        let (status, reply) = server.upgrade();
+        assert!([502, 409].contains(&status), "{script}: {reply}");
+        let detail = reply["detail"].as_str().unwrap();
+        assert!(detail.contains(reason) && detail.ends_with("this process goes on"), "{script}: {detail}");
+        assert!(!server.first.said(reason).is_empty(), "{script}");
+    }
+    server.restore_program();
+    let config = std::fs::read_to_string(server.file()).unwrap();
+    std::fs::write(server.file(), format!("{config}\n[pools.web2]\n")).unwrap();
+    let (status, reply) = server.upgrade();
+    assert_eq!(status, 502, "{reply}");
+    assert!(reply["detail"].as_str().unwrap().contains("gave up: the configuration is not valid"), "{reply}");
+    std::fs::write(server.file(), config).unwrap();
+    wait_for("the descriptors of the upgrades are closed", || (descriptors() <= at_first + 1).then_some(()));
+    let failures = server.metric("steerd_upgrades_total{result=\"failure\"}");
+    assert_eq!(failures, Some(7.0));
+    let (status, reply) = server.upgrade();
+    assert_eq!(status, 200, "{reply}");
+    load.end();
+}
