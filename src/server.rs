@@ -14,6 +14,7 @@
 
 mod descriptors;
 mod handing;
+mod signals;
 mod taking;
 
 use std::io;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -47,6 +47,7 @@ use crate::upgrade::{ChangeGate, Conversation, Program, UpgradeHandle, UpgradeRe
 use crate::visibility::Visibility;
 use crate::watchdog;
 
+pub use signals::Signals;
 pub use taking::take_over;
 
 /// The longest time by which the last entries of the audit may delay the stop.
@@ -482,50 +483,6 @@ async fn tell_alive(every: Duration, metrics: Arc<Metrics>) {
         period.tick().await;
         if metrics.turn_age() < watchdog::STUCK {
             systemd::tell(ServiceState::Alive);
-        }
-    }
-}
-
-/// The signals that the server handles.
-#[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    /// Replaces the default actions of the signals, which would end the process at once.
-    ///
-    /// # Errors
-    /// If a handler cannot be installed.
-    pub fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// Returns on SIGTERM or SIGINT. Other signals that arrive meanwhile are kept for [`Signals::stop_or`].
-    pub async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => info!("SIGTERM: stopping"),
-            _ = self.interrupt.recv() => info!("SIGINT: stopping"),
-        }
-    }
-
-    /// Like [`Signals::stop`], but calls `reload` on each SIGHUP, and `upgrade` on each SIGUSR2.
-    pub async fn stop_or(&mut self, reload: impl Fn(), upgrade: impl Fn()) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return info!("SIGTERM: stopping"),
-                _ = self.interrupt.recv() => return info!("SIGINT: stopping"),
-                _ = self.hang_up.recv() => reload(),
-                _ = self.upgrade.recv() => upgrade(),
-            }
         }
     }
 }

