@@ -83,7 +83,8 @@ const SIDEWAYS: [(&str, &[&str], &str); 4] = [
 const PROBE_KNOWS_OF_HEALTH: &str = "crate::health::Outcome";
 
 /// File formats are used only at the edge.
-const SERDE: [&str; 9] = ["alerts", "visibility", "config", "state", "sets", "audit", "upgrade", "admin", "cli"];
+const SERDE: [&str; 9] =
+    ["alerts", "visibility", "config", "state", "sets", "audit", "upgrade", "admin", "cli"];
 
 const MAX_LINES: usize = 600;
 
