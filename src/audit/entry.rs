@@ -83,16 +83,10 @@ pub struct Author {
 }
 
 impl Author {
-    /// An author that is not a client: a signal, or the server itself.
+    /// An author that is not a client: a signal such as `SIGHUP`, or the server itself.
     #[must_use]
     pub fn named(by: &str) -> Self {
         Self { by: by.into(), ..Self::default() }
-    }
-
-    /// A signal, such as `SIGHUP`.
-    #[must_use]
-    pub fn signal(name: &str) -> Self {
-        Self::named(&format!("a signal ({name})"))
     }
 }
 

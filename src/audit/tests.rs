@@ -101,7 +101,7 @@ fn an_entry_is_a_line_of_json_that_only_its_owner_reads() {
     let running = start(Some(directory.path()));
     running.note("web/gw1");
     running.handle.note(AuditEntry {
-        author: Author::signal("SIGHUP"),
+        author: Author::named("SIGHUP"),
         action: AuditAction::Reload,
         refused: Some("1 error to correct".into()),
         ..entry("")
@@ -129,7 +129,7 @@ fn an_entry_is_a_line_of_json_that_only_its_owner_reads() {
         (refused["outcome"].as_str(), refused["why"].as_str()),
         (Some("refused"), Some("1 error to correct"))
     );
-    assert_eq!(refused["by"], "a signal (SIGHUP)");
+    assert_eq!(refused["by"], "SIGHUP");
     assert!(refused["id"].as_u64() > done["id"].as_u64() && done["id"].as_u64() < Some(1 << 53), "{text}");
     assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -216,7 +216,7 @@ fn what_cannot_be_written_waits_gives_an_alarm_and_is_written_later() {
             .after(None)
             .events
             .iter()
-            .any(|event| event.message.starts_with("the audit cannot be written"))
+            .any(|event| event.message.starts_with("the audit is not written"))
     });
     assert!(running.handle.failing().unwrap().contains("Is a directory"), "{:?}", running.handle.failing());
     for _ in 1..AUDIT_WAITING {

@@ -127,7 +127,7 @@ fn tell_outcome(shared: &AuditShared, before: Option<String>, failed: Option<Str
                 error,
                 Audit,
                 reason,
-                "the audit cannot be written; its entries wait in memory, and steerd tries again every {AUDIT_RETRY:?}"
+                "the audit is not written; its entries wait in memory, and steerd tries again every {AUDIT_RETRY:?}"
             );
         }
         (Some(_), None) => {

@@ -278,7 +278,7 @@ impl Reloader {
                 }
                 () = self.watched.due() => self.watched.look(&self.reach).await,
                 () = signalled.notified() => {
-                    let _ = self.reload(&Author::signal("SIGHUP"), WantedSet::Files(None), std::future::pending()).await;
+                    let _ = self.reload(&Author::named("SIGHUP"), WantedSet::Files(None), std::future::pending()).await;
                 }
             }
         }

@@ -253,6 +253,7 @@ fn sets_are_whole_after_kills_and_without_a_directory_a_reload_succeeds() {
         kept["configurations"].as_array().unwrap().iter().all(|set| set["damaged"].is_null()),
         "{kept:#}"
     );
+    wait_for("the set of the start is kept", || running(&server)["number"].as_u64());
     let sets = server.directory.path().join("state/configurations");
     std::fs::remove_dir_all(&sets).unwrap();
     std::fs::write(sets, "in the way").unwrap();
