@@ -24,7 +24,9 @@ use measure::{cpu_time, float, quantile};
 use steerd::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 use steerd::checker::{self, CheckerCommand, CheckerHandle};
 use steerd::events::Events;
-use steerd::fleet::{Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, Outputs, OverrideChange, OverrideRequest};
+use steerd::fleet::{
+    Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, Outputs, OverrideChange, OverrideRequest, Precondition,
+};
 use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};
 use steerd::served::Served;
@@ -136,6 +138,7 @@ async fn mark(handle: &CheckerHandle, directory: &Path, number: u32) -> Duration
         reason: Some(reason.clone()),
         force: true,
         by: "the bench".into(),
+        expected: Precondition::default(),
     };
     handle.commands.send(CheckerCommand::Override(request, reply)).await.expect("the checker runs");
     answer.await.expect("the checker runs").expect("a backend");

@@ -18,6 +18,7 @@ pub mod network;
 pub mod rules;
 pub mod printable;
 pub mod spelling;
+pub mod pattern;
 pub mod check;
 pub mod selection;
 pub mod plan;

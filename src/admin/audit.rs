@@ -16,7 +16,7 @@ use crate::admin::{AdminState, Sources, json, status};
 use crate::audit::{AUDIT_KEPT, AuditAction, AuditEntry, AuditFilter, AuditRecord, Author};
 use crate::config::parse_duration;
 use crate::duration::Shown;
-use crate::fleet::{FailoverStatus, OverrideStatus};
+use crate::fleet::{FailoverStatus, OverrideChange, OverrideStatus};
 use crate::pool::OverrideValue;
 
 /// How many entries a reply has, if the client does not say so.
@@ -133,6 +133,18 @@ pub(super) fn wanted(mut value: String, length: Option<Duration>, force: bool) -
         value += ", by force";
     }
     value
+}
+
+/// The kind of a change of an override, and the wanted value.
+pub(super) fn words_of_change(change: OverrideChange) -> (AuditAction, String) {
+    match change {
+        OverrideChange::State(state) => {
+            (AuditAction::Override, state.map_or_else(|| "auto".into(), |state| state.as_str().to_owned()))
+        }
+        OverrideChange::Weight(percent) => {
+            (AuditAction::Weight, percent.map_or_else(|| "auto".into(), |percent| format!("{percent}%")))
+        }
+    }
 }
 
 /// An override before the change, with its author.

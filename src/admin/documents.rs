@@ -20,7 +20,7 @@ use crate::admin::{Sources, checker_ended, no_such};
 use crate::audit::AuditHandle;
 use crate::checker::CheckerHandle;
 use crate::config;
-use crate::fleet::ServiceStatus;
+use crate::fleet::{BackendStatus, FailoverStatus, ServiceStatus};
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::pool::PoolId;
@@ -42,11 +42,19 @@ pub(super) struct Everything {
     pub(super) pools: Arc<Text>,
 }
 
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub(super) struct ListPage {
+    pub(super) text: Arc<Text>,
+    /// The path of the next page.
+    pub(super) next: Option<Arc<str>>,
+}
+
 /// All rendered replies.
 #[derive(Clone, Debug)]
 pub(super) struct Documents {
     pub(super) held: Held,
-    checker: CheckerHandle,
+    pub(super) checker: CheckerHandle,
     metrics: Arc<Metrics>,
     audit: AuditHandle,
     reload: ReloadHandle,
@@ -54,6 +62,8 @@ pub(super) struct Documents {
     services: Renderings<(), Arc<Text>>,
     /// Single objects, by kind and name.
     one: Renderings<(DocumentKind, String), Arc<Text>>,
+    /// By the path of the request.
+    pub(super) pages: Renderings<String, ListPage>,
     /// Metrics must be available when the checker does not answer and when clients do not read its state. So
     /// they have a separate turn, and may start while more memory is in use.
     numbers: Renderings<(), Arc<Text>>,
@@ -80,6 +90,7 @@ impl Documents {
             everything: Renderings::new(&turn, &held, MOST_HELD),
             services: Renderings::new(&turn, &held, MOST_HELD),
             one: Renderings::new(&turn, &held, MOST_HELD),
+            pages: Renderings::new(&turn, &held, MOST_HELD),
             numbers: Renderings::new(&Arc::new(Semaphore::new(1)), &held, 2 * MOST_HELD),
             held,
         }
@@ -164,6 +175,29 @@ impl Documents {
         tokio::task::spawn_blocking(find).await.unwrap_or_else(|_| Err(not_written()))
     }
 
+    /// The state of one backend.
+    pub(super) async fn backend(&self, pool_name: String, backend: String) -> Result<BackendStatus, Problem> {
+        let work = self.clone();
+        let find = move || {
+            work.attempt(|table| {
+                let id = pool(table, &pool_name)?;
+                let names = table.pool(id).map(|view| Arc::clone(&view.backends)).unwrap_or_default();
+                let place = names.iter().position(|name| **name == *backend);
+                let found = place.map(|place| Pieces::of_backend(&work.checker.commands, table, (id, place)));
+                found.transpose()?.flatten().ok_or_else(|| no_such_backend(&pool_name, &backend, &names))
+            })
+        };
+        tokio::task::spawn_blocking(find).await.unwrap_or_else(|_| Err(not_written()))
+    }
+
+    /// The failover of a service, by any of its spellings.
+    pub(super) async fn failover(&self, name: String) -> Result<Option<FailoverStatus>, Problem> {
+        let work = self.clone();
+        let find =
+            move || work.attempt(|table| Ok(ServiceStatus::of(service(table, &name)?.1, table).failover));
+        tokio::task::spawn_blocking(find).await.unwrap_or_else(|_| Err(not_written()))
+    }
+
     /// The error that a pool has no such backend, or that there is no such pool.
     pub(super) async fn no_backend(&self, pool_name: String, backend: String) -> Problem {
         let (work, key) = (self.clone(), (DocumentKind::NoBackend, format!("{pool_name}/{backend}")));
@@ -171,8 +205,7 @@ impl Documents {
             work.attempt(|table| {
                 let id = pool(table, &pool_name)?;
                 let names = table.pool(id).map(|view| Arc::clone(&view.backends)).unwrap_or_default();
-                let what = format!("backend `{backend}` in the pool `{pool_name}`");
-                Err(Failed::Problem(no_such(&what, &backend, names.iter().map(|name| &**name))))
+                Err(no_such_backend(&pool_name, &backend, &names))
             })
         };
         match self.one.get(key, render).await {
@@ -194,7 +227,10 @@ impl Documents {
 
     /// Renders from the current table. Starts again if another configuration comes into force
     /// meanwhile.
-    fn attempt<T>(&self, mut render: impl FnMut(&Arc<Table>) -> Result<T, Failed>) -> Result<T, Problem> {
+    pub(super) fn attempt<T>(
+        &self,
+        mut render: impl FnMut(&Arc<Table>) -> Result<T, Failed>,
+    ) -> Result<T, Problem> {
         for _ in 0..ATTEMPTS {
             if self.checker.commands.is_closed() {
                 return Err(checker_ended());
@@ -207,12 +243,12 @@ impl Documents {
             }
         }
         let detail = format!("the configuration was reloaded {ATTEMPTS} times meanwhile; try again");
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        Err(Problem::busy(detail))
     }
 }
 
 /// Why a text could not be rendered.
-enum Failed {
+pub(super) enum Failed {
     Broken(Broken),
     Problem(Problem),
 }
@@ -248,12 +284,17 @@ fn service<'t>(table: &'t Table, name: &str) -> Result<(ServiceId, &'t ServiceVi
         .ok_or_else(|| Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())))
 }
 
-fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
+pub(super) fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
     let found = (0..).map(PoolId).zip(table.pools().iter()).find(|(_, view)| *view.name == *name);
     found.map(|(id, _)| id).ok_or_else(|| {
         let names = table.pools().iter().map(|view| &*view.name);
         Failed::Problem(no_such(&format!("pool `{name}`"), name, names))
     })
+}
+
+fn no_such_backend(pool: &str, backend: &str, names: &[Box<str>]) -> Failed {
+    let what = format!("backend `{backend}` in the pool `{pool}`");
+    Failed::Problem(no_such(&what, backend, names.iter().map(|name| &**name)))
 }
 
 fn write_everything<'w>(
@@ -307,7 +348,12 @@ fn shown<'s>(services: &'s [ServiceStatus], table: &Table) -> Vec<status::Servic
 }
 
 /// Writes a member of the outermost object, which consists of several texts.
-fn member(writer: &mut TextWriter<'_>, name: &str, value: &impl Serialize, end: &str) -> io::Result<()> {
+pub(super) fn member(
+    writer: &mut TextWriter<'_>,
+    name: &str,
+    value: &impl Serialize,
+    end: &str,
+) -> io::Result<()> {
     write!(writer, "  \"{name}\": ")?;
     let mut formatter = PrettyFormatter::new();
     // Writes nothing, but sets the indentation for lines within an object.

@@ -91,7 +91,7 @@ impl Streams {
                 "there are {most} streams of events{of} already; close one, or ask for the events now and then with \
                  `Accept: application/json`"
             );
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            Problem::busy(detail)
         };
         let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned();
         let open = match standing {

@@ -6,17 +6,21 @@
 
 mod asker;
 mod audit;
+mod bulk;
 mod configurations;
 mod connections;
 mod documents;
 mod events;
 mod explain;
+mod filters;
 mod gate;
+mod listing;
 mod overrides;
 mod pace;
 mod page;
 mod pieces;
 mod places;
+mod preconditions;
 mod preview;
 mod problem;
 mod proof;
@@ -44,7 +48,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYP
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -71,6 +75,8 @@ pub(crate) use overrides::{override_length, override_reason};
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Maximum size of a request body, bytes.
 const MAX_BODY: usize = 16 * 1024;
+/// The description of all requests and replies, for programs.
+const OPENAPI: &str = include_str!("openapi.json");
 /// Maximum number of names listed in a message about an unknown name.
 const MOST_LISTED: usize = 20;
 
@@ -266,44 +272,57 @@ pub fn router(sources: Sources) -> Router {
     routes(AdminState { sources, documents, streams })
 }
 
-fn routes(shown: AdminState) -> Router {
-    let changes = shown.sources.changes.clone();
-    page::routes()
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .route(proof::PATH, get(proof::proof))
-        .route("/metrics", get(resources::metrics))
-        .route("/api/v1/status", get(resources::status))
-        .route("/api/v1/pools", get(resources::pools))
-        .route("/api/v1/pools/{pool}", get(resources::pool))
-        .route(
+/// All requests besides the files of the status page. `openapi.json` documents each.
+fn requests() -> Vec<(&'static str, MethodRouter<AdminState>)> {
+    vec![
+        ("/api/v1/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], OPENAPI) })),
+        ("/healthz", get(|| async { "alive\n" })),
+        ("/readyz", get(readyz)),
+        (proof::PATH, get(proof::proof)),
+        ("/metrics", get(resources::metrics)),
+        ("/api/v1/status", get(resources::status)),
+        ("/api/v1/pools", get(resources::pools)),
+        ("/api/v1/pools/{pool}", get(resources::pool)),
+        (
             "/api/v1/pools/{pool}/backends/{backend}/override",
-            put(overrides::put).delete(overrides::delete),
-        )
-        .route(
+            get(overrides::get).put(overrides::put).delete(overrides::delete),
+        ),
+        (
             "/api/v1/pools/{pool}/backends/{backend}/weight",
-            put(overrides::put_weight).delete(overrides::delete_weight),
-        )
-        .route("/api/v1/services", get(resources::services))
-        .route("/api/v1/services/{name}", get(resources::service))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/audit", get(audit::audit))
-        .route("/api/v1/config", get(configurations::config))
-        .route("/api/v1/configurations", get(configurations::list))
-        .route("/api/v1/rollback", post(configurations::rollback))
-        .route("/api/v1/explain", get(explain::explain))
-        .route("/api/v1/services/{name}/failback", post(tiers::fail_back))
-        .route("/api/v1/services/{name}/failover", put(tiers::fail_over).delete(tiers::end_failover))
-        .route("/api/v1/reload", post(reload::reload))
-        .route(
+            get(overrides::get_weight).put(overrides::put_weight).delete(overrides::delete_weight),
+        ),
+        ("/api/v1/overrides", post(bulk::change)),
+        ("/api/v1/services", get(resources::services)),
+        ("/api/v1/services/{name}", get(resources::service)),
+        ("/api/v1/events", get(events::events)),
+        ("/api/v1/audit", get(audit::audit)),
+        ("/api/v1/config", get(configurations::config)),
+        ("/api/v1/configurations", get(configurations::list)),
+        ("/api/v1/rollback", post(configurations::rollback)),
+        ("/api/v1/explain", get(explain::explain)),
+        ("/api/v1/services/{name}/failback", post(tiers::fail_back)),
+        (
+            "/api/v1/services/{name}/failover",
+            get(tiers::get).put(tiers::fail_over).delete(tiers::end_failover),
+        ),
+        ("/api/v1/reload", post(reload::reload)),
+        (
             "/api/v1/query-log",
             get(visibility::query_log).put(visibility::put_query_log).delete(visibility::delete_query_log),
-        )
-        .route(
+        ),
+        (
             "/api/v1/dnstap",
             get(visibility::dnstap).put(visibility::put_dnstap).delete(visibility::delete_dnstap),
-        )
-        .route("/api/v1/upgrade", post(upgrade::upgrade))
+        ),
+        ("/api/v1/upgrade", post(upgrade::upgrade)),
+    ]
+}
+
+fn routes(shown: AdminState) -> Router {
+    let changes = shown.sources.changes.clone();
+    requests()
+        .into_iter()
+        .fold(page::routes(), |router, (path, methods)| router.route(path, methods))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(changes, upgrade::keep_out))
@@ -352,7 +371,7 @@ impl Sources {
                 let detail = format!(
                     "the checker did not answer within {ANSWER_TIME:?}; it may still carry out the request"
                 );
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+                Err(Problem::busy(detail))
             }
         }
     }

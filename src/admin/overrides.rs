@@ -6,21 +6,26 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::header::{ETAG, HeaderMap, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
-use crate::admin::audit::{noted, wanted, words_of_override};
+use crate::admin::audit::{noted, wanted, words_of_change, words_of_override};
+use crate::admin::preconditions::{entity_tag, precondition};
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_override, texts};
 use crate::admin::{AdminState, json, read_body, status};
-use crate::audit::{AuditAction, AuditEntry};
+use crate::audit::AuditEntry;
 use crate::checker::CheckerCommand;
 use crate::config::parse_duration;
-use crate::fleet::{ChangeRequest, Overridden, OverrideChange, OverrideRequest};
+use crate::fleet::{
+    BackendStatus, ChangeRequest, Overridden, OverrideChange, OverrideRequest, OverrideStatus,
+    OverrideVersion,
+};
 use crate::pool::{MAX_WEIGHT_PERCENT, Override, OverrideValue};
 use crate::spelling::closest;
 
@@ -31,7 +36,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 const MAX_REASON: usize = 200;
 
 /// How a client forces a PUT.
-const TO_FORCE: &str = "send `\"force\": true` in the body";
+pub(super) const TO_FORCE: &str = "send `\"force\": true` in the body";
 
 /// The pool and the backend in the path.
 type OverridePath = Result<Path<(String, String)>, PathRejection>;
@@ -76,6 +81,8 @@ struct OverrideReply<'a> {
     before: Option<ValueBefore>,
     /// When the previous override would have ended by itself.
     before_until: Option<Timestamp>,
+    /// The previous override: whose it was, since when, and why.
+    replaced: Option<status::Override<'a>>,
     consequences: Vec<&'a str>,
     survives_restart: bool,
     /// Why the override does not survive a restart.
@@ -94,7 +101,7 @@ pub(super) struct Manner {
 /// The value of the previous override.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum ValueBefore {
+pub(super) enum ValueBefore {
     State(&'static str),
     Percent(u16),
 }
@@ -108,10 +115,45 @@ impl From<OverrideValue> for ValueBefore {
     }
 }
 
+pub(super) async fn get(State(shown): State<AdminState>, path: OverridePath) -> Result<Response, Problem> {
+    tell(&shown, path, "override of its state", |status| status.overridden.as_ref()).await
+}
+
+pub(super) async fn get_weight(
+    State(shown): State<AdminState>,
+    path: OverridePath,
+) -> Result<Response, Problem> {
+    tell(&shown, path, "override of its weight", |status| status.weight_override.as_ref()).await
+}
+
+/// The override of a backend, with its entity tag.
+async fn tell(
+    shown: &AdminState,
+    path: OverridePath,
+    what: &str,
+    of: fn(&BackendStatus) -> Option<&OverrideStatus>,
+) -> Result<Response, Problem> {
+    let (pool, backend) = named(path)?;
+    let status = shown.documents.backend(pool.clone(), backend.clone()).await?;
+    let kept = of(&status).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, format!("the backend {pool}/{backend} has no {what}"))
+    })?;
+    Ok(tagged(json(&status::Override::from(kept)), Some(kept.version())))
+}
+
+/// Adds the entity tag of an override or a failover, if there is one.
+pub(super) fn tagged(mut response: Response, version: Option<OverrideVersion>) -> Response {
+    if let Some(tag) = version.and_then(|version| HeaderValue::try_from(entity_tag(version)).ok()) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
 pub(super) async fn put(
     State(shown): State<AdminState>,
     asker: Asker,
     path: OverridePath,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
@@ -130,6 +172,7 @@ pub(super) async fn put(
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
         by: asker.to_string(),
+        expected: precondition(&headers)?,
     };
     set(&shown, &asker, request, wanted.dry_run, TO_FORCE).await
 }
@@ -138,6 +181,7 @@ pub(super) async fn put_weight(
     State(shown): State<AdminState>,
     asker: Asker,
     path: OverridePath,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
@@ -148,12 +192,7 @@ pub(super) async fn put_weight(
         )
     })?;
     let (pool, backend) = named(path)?;
-    let percent = u16::try_from(wanted.percent).ok().filter(|percent| *percent <= MAX_WEIGHT_PERCENT);
-    let percent = percent.ok_or_else(|| {
-        bad(format!(
-            "`percent` must be a whole number from 0 to {MAX_WEIGHT_PERCENT}, of the configured weight"
-        ))
-    })?;
+    let percent = percent(wanted.percent)?;
     let request = OverrideRequest {
         pool,
         backend,
@@ -162,6 +201,7 @@ pub(super) async fn put_weight(
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
         by: asker.to_string(),
+        expected: precondition(&headers)?,
     };
     set(&shown, &asker, request, wanted.dry_run, TO_FORCE).await
 }
@@ -171,8 +211,9 @@ pub(super) async fn delete(
     asker: Asker,
     path: OverridePath,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    end(&shown, &asker, path, &uri, OverrideChange::State(None)).await
+    end(&shown, &asker, path, (&uri, &headers), OverrideChange::State(None)).await
 }
 
 pub(super) async fn delete_weight(
@@ -180,21 +221,30 @@ pub(super) async fn delete_weight(
     asker: Asker,
     path: OverridePath,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    end(&shown, &asker, path, &uri, OverrideChange::Weight(None)).await
+    end(&shown, &asker, path, (&uri, &headers), OverrideChange::Weight(None)).await
 }
 
 async fn end(
     shown: &AdminState,
     asker: &Asker,
     path: OverridePath,
-    uri: &Uri,
+    (uri, headers): (&Uri, &HeaderMap),
     change: OverrideChange,
 ) -> Result<Response, Problem> {
     let (pool, backend) = named(path)?;
     let Manner { force, dry_run } = manner(uri.query())?;
-    let request =
-        OverrideRequest { pool, backend, change, length: None, reason: None, force, by: asker.to_string() };
+    let request = OverrideRequest {
+        pool,
+        backend,
+        change,
+        length: None,
+        reason: None,
+        force,
+        by: asker.to_string(),
+        expected: precondition(headers)?,
+    };
     set(shown, asker, request, dry_run, "add `?force=true`").await
 }
 
@@ -209,6 +259,7 @@ async fn set(
     if dry_run {
         return preview(shown, ChangeRequest::Backend(request), to_force).await;
     }
+    let change = request.change;
     let entry = entry_of(asker, &request);
     let changed = match shown.sources.ask(|reply| CheckerCommand::Override(request, reply)).await {
         Ok(Err(refused)) => Err(of_override(shown, refused, to_force).await),
@@ -219,28 +270,28 @@ async fn set(
     noted(shown, AuditEntry { before, ..entry }, changed).map(|changed| {
         let Overridden { backend, before, consequences } = changed;
         let lost_because = *shown.sources.lost_because.borrow();
-        json(&OverrideReply {
+        let now = match change {
+            OverrideChange::State(_) => &backend.overridden,
+            OverrideChange::Weight(_) => &backend.weight_override,
+        };
+        let version = now.as_ref().map(OverrideStatus::version);
+        let reply = json(&OverrideReply {
             backend: status::Backend::new(&backend, false),
             before: before.as_ref().map(|before| before.value.into()),
-            before_until: before.and_then(|before| before.until).and_then(status::timestamp),
+            before_until: before.as_ref().and_then(|before| before.until).and_then(status::timestamp),
+            replaced: before.as_ref().map(status::Override::from),
             consequences: texts(&consequences),
             survives_restart: lost_because.is_none(),
             lost_because,
-        })
+        });
+        tagged(reply, version)
     })
 }
 
 /// The entry of the audit for a request.
 fn entry_of(asker: &Asker, request: &OverrideRequest) -> AuditEntry {
-    let OverrideRequest { pool, backend, change, length, reason, force, by: _ } = request;
-    let (action, after) = match change {
-        OverrideChange::State(state) => {
-            (AuditAction::Override, state.map_or_else(|| "auto".into(), |state| state.as_str().to_owned()))
-        }
-        OverrideChange::Weight(percent) => {
-            (AuditAction::Weight, percent.map_or_else(|| "auto".into(), |percent| format!("{percent}%")))
-        }
-    };
+    let OverrideRequest { pool, backend, change, length, reason, force, .. } = request;
+    let (action, after) = words_of_change(*change);
     AuditEntry {
         action,
         subject: format!("{pool}/{backend}"),
@@ -275,7 +326,15 @@ pub(super) fn member<T>(name: &str, read: Option<Result<T, String>>) -> Result<O
     read.transpose().map_err(|error| bad(format!("`{name}`: {error}")))
 }
 
-fn state(word: &str) -> Result<Override, Problem> {
+pub(super) fn percent(percent: u64) -> Result<u16, Problem> {
+    u16::try_from(percent).ok().filter(|percent| *percent <= MAX_WEIGHT_PERCENT).ok_or_else(|| {
+        bad(format!(
+            "`percent` must be a whole number from 0 to {MAX_WEIGHT_PERCENT}, of the configured weight"
+        ))
+    })
+}
+
+pub(super) fn state(word: &str) -> Result<Override, Problem> {
     let words = || Override::ALL.iter().map(|state| state.as_str());
     Override::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
         let meant =
@@ -309,7 +368,7 @@ pub(crate) fn override_reason(text: &str) -> Result<Option<String>, String> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 

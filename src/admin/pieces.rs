@@ -63,6 +63,26 @@ impl<'a> Pieces<'a> {
         Self::new(commands, table, Cursor::with_history(Arc::clone(table), pool), pool, true)
     }
 
+    /// Requests the first piece about one pool, without history.
+    pub(super) fn of_pool_now(
+        commands: &'a mpsc::Sender<CheckerCommand>,
+        table: &'a Arc<Table>,
+        pool: PoolId,
+    ) -> Result<Self, Broken> {
+        Self::new(commands, table, Cursor::of_pool(Arc::clone(table), pool), pool, false)
+    }
+
+    /// Requests the state of one backend.
+    pub(super) fn of_backend(
+        commands: &'a mpsc::Sender<CheckerCommand>,
+        table: &'a Arc<Table>,
+        (pool, backend): (PoolId, usize),
+    ) -> Result<Option<BackendStatus>, Broken> {
+        let cursor = Cursor::at_backend(Arc::clone(table), pool, backend);
+        let pieces = Self::new(commands, table, cursor, pool, false)?;
+        Ok(pieces.next()?.and_then(|piece| piece.backends.into_iter().next()))
+    }
+
     fn new(
         commands: &'a mpsc::Sender<CheckerCommand>,
         table: &'a Table,
@@ -151,6 +171,21 @@ pub(super) struct Backends<'a> {
     first: Vec<BackendStatus>,
     traffic: PoolTraffic<'a>,
     pieces: &'a Pieces<'a>,
+}
+
+impl Backends<'_> {
+    /// Hands over each backend with its index, one piece at a time.
+    pub(super) fn for_each(self, mut take: impl FnMut(usize, BackendStatus)) -> Result<(), Broken> {
+        let (mut index, mut piece) = (0, Some(self.first));
+        while let Some(backends) = piece {
+            for backend in backends {
+                take(index, backend);
+                index += 1;
+            }
+            piece = self.pieces.more_backends()?;
+        }
+        Ok(())
+    }
 }
 
 impl Serialize for Backends<'_> {

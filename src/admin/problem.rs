@@ -1,18 +1,21 @@
 //! Errors of the HTTP interface as `application/problem+json` (RFC 9457).
 
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+/// When a client may try again if the server is busy, seconds.
+const BUSY_TIME: u16 = 5;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    /// For requests without a token or with a wrong one (RFC 9110, section 11.6.1).
-    challenge: Option<&'static str>,
+    /// Header fields besides the content type.
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// Extension members (section 3.2).
     more: Map<String, Value>,
 }
@@ -32,7 +35,7 @@ struct Members<'a> {
 impl Problem {
     /// Creates a problem. `detail` is a sentence for the person who made the request.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), challenge: None, more: Map::new() }
+        Self { status, detail: detail.into(), headers: Vec::new(), more: Map::new() }
     }
 
     /// Creates a problem for a JSON body that is not as `expected`, which is a sentence up to its
@@ -41,9 +44,19 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, format!("{expected}: {}", in_words(error)))
     }
 
-    /// Adds the challenge that tells the client which credentials are needed.
-    pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
-        self.challenge = Some(challenge);
+    /// Creates a problem that ends by itself: the server is too busy now, or a limit is reached.
+    pub(super) fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(RETRY_AFTER, BUSY_TIME.into())
+    }
+
+    /// Adds the challenge that tells the client which credentials are needed (RFC 9110, section 11.6.1).
+    pub(super) fn challenge(self, challenge: &'static str) -> Self {
+        self.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// Adds a header field.
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 
@@ -95,7 +108,7 @@ impl IntoResponse for Problem {
         };
         let mut text = serde_json::to_string_pretty(&members).unwrap_or_default();
         text.push('\n');
-        let challenge = AppendHeaders(self.challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        (self.status, challenge, [(CONTENT_TYPE, "application/problem+json")], text).into_response()
+        (self.status, AppendHeaders(self.headers), [(CONTENT_TYPE, "application/problem+json")], text)
+            .into_response()
     }
 }

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -39,8 +40,10 @@ struct Proof {
 pub(super) async fn proof(
     State(sources): State<Sources>,
     Extension(Local(address)): Extension<Local>,
-    Query(ProofQuery { nonce }): Query<ProofQuery>,
+    query: Result<Query<ProofQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let bad = |rejection: QueryRejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text());
+    let Query(ProofQuery { nonce }) = query.map_err(bad)?;
     let nonce: Nonce = nonce.parse().map_err(|()| {
         Problem::new(
             StatusCode::BAD_REQUEST,

@@ -95,7 +95,7 @@ where
                     "the reply could not be written within {RENDERING_TIME:?}: this machine or the checker is \
                      too busy, or many clients read too slowly; try again"
                 );
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+                Err(Problem::busy(detail))
             }
         }
     }

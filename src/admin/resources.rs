@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, LINK};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::admin::AdminState;
+use crate::admin::documents::ListPage;
+use crate::admin::filters::{Accepted, Filter};
+use crate::admin::listing::SERVICE_STATES;
 use crate::admin::problem::Problem;
 use crate::admin::text::{Text, TextBody};
 
@@ -29,16 +32,35 @@ pub(super) async fn status(State(shown): State<AdminState>) -> Result<Response, 
     Ok(reply(JSON, vec![everything.status_head, everything.pools]))
 }
 
-pub(super) async fn pools(State(shown): State<AdminState>) -> Result<Response, Problem> {
+/// The filters of each list.
+const OF_POOLS: Accepted = Accepted { name: "name", has_sites: false, states: &[] };
+const OF_BACKENDS: Accepted = Accepted { name: "backend", has_sites: true, states: &STANDINGS };
+const OF_SERVICES: Accepted = Accepted { name: "name", has_sites: false, states: SERVICE_STATES };
+const STANDINGS: [&str; 4] = ["healthy", "draining", "unhealthy", "unknown"];
+
+pub(super) async fn pools(State(shown): State<AdminState>, uri: Uri) -> Result<Response, Problem> {
+    if let Some(filter) = Filter::read(&uri, &OF_POOLS)? {
+        return Ok(paged(shown.documents.pools_page(filter).await?));
+    }
     let everything = shown.documents.everything().await?;
     Ok(reply(JSON, vec![everything.pools_head, everything.pools]))
 }
 
-pub(super) async fn pool(State(shown): State<AdminState>, name: Named) -> Result<Response, Problem> {
+pub(super) async fn pool(
+    State(shown): State<AdminState>,
+    name: Named,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    if let Some(filter) = Filter::read(&uri, &OF_BACKENDS)? {
+        return Ok(paged(shown.documents.backends_page(named(name)?, filter).await?));
+    }
     Ok(reply(JSON, vec![shown.documents.pool(named(name)?).await?]))
 }
 
-pub(super) async fn services(State(shown): State<AdminState>) -> Result<Response, Problem> {
+pub(super) async fn services(State(shown): State<AdminState>, uri: Uri) -> Result<Response, Problem> {
+    if let Some(filter) = Filter::read(&uri, &OF_SERVICES)? {
+        return Ok(paged(shown.documents.services_page(filter).await?));
+    }
     Ok(reply(JSON, vec![shown.documents.services().await?]))
 }
 
@@ -49,6 +71,15 @@ pub(super) async fn service(State(shown): State<AdminState>, name: Named) -> Res
 pub(super) fn named(name: Named) -> Result<String, Problem> {
     name.map(|Path(name)| name)
         .map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))
+}
+
+/// A page, with the place of the next one (RFC 8288).
+fn paged(ListPage { text, next }: ListPage) -> Response {
+    let mut response = reply(JSON, vec![text]);
+    if let Some(link) = next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok()) {
+        response.headers_mut().insert(LINK, link);
+    }
+    response
 }
 
 fn reply(content_type: &'static str, texts: Vec<Arc<Text>>) -> Response {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+use crate::admin::preconditions::entity_tag;
 use crate::admin::traffic::Traffic;
 use crate::config;
 use crate::fleet;
@@ -46,6 +47,8 @@ pub(super) struct FailoverShown<'a> {
     by: Option<&'a str>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// For If-Match.
+    etag: String,
 }
 
 #[derive(Serialize)]
@@ -115,7 +118,7 @@ pub(super) struct Backend<'a> {
 
 /// An operator's override, with `state` or `percent`.
 #[derive(Serialize)]
-struct Override<'a> {
+pub(super) struct Override<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +127,8 @@ struct Override<'a> {
     by: Option<&'a str>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// For If-Match.
+    etag: String,
 }
 
 /// The suspicion of this machine, and not of the backends.
@@ -237,6 +242,7 @@ impl<'a> From<&'a fleet::FailoverStatus> for FailoverShown<'a> {
             by: failover.by.as_deref(),
             since: timestamp(failover.since),
             until: failover.until.and_then(timestamp),
+            etag: entity_tag(failover.version()),
         }
     }
 }
@@ -338,6 +344,7 @@ impl<'a> From<&'a fleet::OverrideStatus> for Override<'a> {
             by: status.by.as_deref(),
             since: timestamp(status.since),
             until: status.until.and_then(timestamp),
+            etag: entity_tag(status.version()),
         }
     }
 }

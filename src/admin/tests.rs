@@ -1,6 +1,7 @@
 //! The admin server over real sockets, with a substitute for the checker.
 
 mod changes;
+mod openapi;
 mod page;
 
 use std::net::SocketAddr;
@@ -26,8 +27,9 @@ use crate::config::{self, Access, BearerToken};
 use crate::events::Events;
 use crate::fleet::{
     AddressStatus, BackendStatus, ChangeRequest, CheckStatus, Configuration, Consequence, Overridden,
-    OverrideChange, OverrideRefused, OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece,
-    PoolPiece, PoolStatus, Reloaded, ServiceRefused, ServiceStatus, Suspected,
+    OverrideChange, OverrideRefused, OverrideRequest, OverrideStatus, OverrideVersion, PastOutcome,
+    PastTransition, Piece, PoolPiece, PoolStatus, Precondition, Reloaded, ServiceRefused, ServiceStatus,
+    Suspected,
 };
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
@@ -229,6 +231,11 @@ async fn answer_commands(
             }
             CheckerCommand::Override(request, reply) => {
                 let (pool, backend) = (request.pool.clone(), request.backend.clone());
+                if request.expected == Precondition::OneOf(vec![OverrideVersion(0xbad)]) {
+                    let present = status.backends[0].overridden.clone().map(Box::new);
+                    drop(reply.send(Err(OverrideRefused::Unexpected(present))));
+                    continue;
+                }
                 let known = pool == "web" && backend == "one";
                 let told = known.then(|| Overridden {
                     backend: status.backends[0].clone(),
@@ -244,7 +251,7 @@ async fn answer_commands(
                         let text = format!("{} is tried", request.backend);
                         vec![Consequence { takes_away: true, text }]
                     }
-                    ChangeRequest::Service(_) => Vec::new(),
+                    ChangeRequest::Bulk(_) | ChangeRequest::Service(_) => Vec::new(),
                 };
                 drop(reply.send(Ok(told)));
             }
@@ -256,6 +263,7 @@ async fn answer_commands(
                 drop(reply.send(Err(ServiceRefused::NotUsable(vec!["primary".into()]))));
             }
             CheckerCommand::Conditions(..)
+            | CheckerCommand::OverrideMany(..)
             | CheckerCommand::Explain(..)
             | CheckerCommand::RuleTables(..)
             | CheckerCommand::Memory(..)
@@ -343,6 +351,7 @@ async fn the_status_has_the_objects_of_the_api() {
     });
     let overridden = serde_json::json!({
         "state": "drain", "reason": "kernel", "by": "an operator", "since": "2023-11-14T22:13:20Z", "until": null,
+        "etag": "\"45122d1e1364c0b3\"",
     });
     let suspected = serde_json::json!({"since": "2023-11-14T22:13:20Z", "reason": "all of it fails"});
     let mut expected = serde_json::json!({

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::HeaderMap;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use jiff::Timestamp;
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
 use crate::admin::audit::{noted, wanted, words_of_failover};
-use crate::admin::overrides::{Manner, manner, member, override_length, override_reason};
+use crate::admin::overrides::{Manner, manner, member, override_length, override_reason, tagged};
+use crate::admin::preconditions::precondition;
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_service, texts};
@@ -17,7 +19,9 @@ use crate::admin::resources::{Named, named};
 use crate::admin::{AdminState, json, read_body, status};
 use crate::audit::{AuditAction, AuditEntry};
 use crate::checker::CheckerCommand;
-use crate::fleet::{ChangeRequest, FailbackRequest, FailoverRequest, ServiceChanged, ServiceRequest};
+use crate::fleet::{
+    ChangeRequest, FailbackRequest, FailoverRequest, FailoverStatus, ServiceChanged, ServiceRequest,
+};
 
 /// The body of a failover.
 #[derive(Deserialize)]
@@ -67,10 +71,19 @@ pub(super) async fn fail_back(
     change(&shown, &asker, ServiceRequest::FailBack(request), dry_run, "").await
 }
 
+pub(super) async fn get(State(shown): State<AdminState>, name: Named) -> Result<Response, Problem> {
+    let name = named(name)?;
+    let failover = shown.documents.failover(name.clone()).await?;
+    let failover = failover
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("the service {name} has no failover")))?;
+    Ok(tagged(json(&status::FailoverShown::from(&failover)), Some(failover.version())))
+}
+
 pub(super) async fn fail_over(
     State(shown): State<AdminState>,
     asker: Asker,
     name: Named,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
@@ -87,6 +100,7 @@ pub(super) async fn fail_over(
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
         by: asker.to_string(),
+        expected: precondition(&headers)?,
     };
     let to_force = "send `\"force\": true` in the body";
     change(&shown, &asker, ServiceRequest::FailOver(request), wanted.dry_run, to_force).await
@@ -97,11 +111,19 @@ pub(super) async fn end_failover(
     asker: Asker,
     name: Named,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Manner { force, dry_run } = manner(uri.query())?;
     let service = shown.documents.service_named(named(name)?).await?;
-    let request =
-        FailoverRequest { service, pool: None, length: None, reason: None, force, by: asker.to_string() };
+    let request = FailoverRequest {
+        service,
+        pool: None,
+        length: None,
+        reason: None,
+        force,
+        by: asker.to_string(),
+        expected: precondition(&headers)?,
+    };
     change(&shown, &asker, ServiceRequest::FailOver(request), dry_run, "add `?force=true`").await
 }
 
@@ -123,7 +145,8 @@ async fn change(
     let ServiceChanged { service, before, safe_at, consequences } =
         noted(shown, AuditEntry { before, ..entry }, changed)?;
     let lost_because = *shown.sources.lost_because.borrow();
-    Ok(json(&ServiceReply {
+    let version = service.failover.as_ref().map(FailoverStatus::version);
+    let reply = json(&ServiceReply {
         service: status::Service::from(&service),
         before: before.as_ref().map(|before| &*before.pool),
         before_until: before.as_ref().and_then(|before| before.until).and_then(status::timestamp),
@@ -131,7 +154,8 @@ async fn change(
         consequences: texts(&consequences),
         survives_restart: lost_because.is_none(),
         lost_because,
-    }))
+    });
+    Ok(tagged(reply, version))
 }
 
 /// The entry of the audit for a request.
@@ -140,7 +164,7 @@ fn entry_of(asker: &Asker, request: &ServiceRequest) -> AuditEntry {
         ServiceRequest::FailBack(FailbackRequest { service, by: _ }) => {
             (AuditAction::Failback, service, None, None)
         }
-        ServiceRequest::FailOver(FailoverRequest { service, pool, length, reason, force, by: _ }) => {
+        ServiceRequest::FailOver(FailoverRequest { service, pool, length, reason, force, .. }) => {
             let pool = pool.clone().unwrap_or_else(|| "auto".into());
             (AuditAction::Failover, service, Some(wanted(pool, *length, *force)), reason.clone())
         }

@@ -3,9 +3,10 @@
 use tokio::sync::oneshot;
 
 use crate::fleet::{
-    ChangeRefused, ChangeRequest, ConditionsRequest, Configuration, Consequence, Cursor, ExplainRequest,
-    Explanation, FleetConditions, Memory, MemoryChanges, NewConfiguration, Overridden, OverrideRefused,
-    OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest, Survey,
+    BulkOverridden, BulkRefused, BulkRequest, ChangeRefused, ChangeRequest, ConditionsRequest, Configuration,
+    Consequence, Cursor, ExplainRequest, Explanation, FleetConditions, Memory, MemoryChanges,
+    NewConfiguration, Overridden, OverrideRefused, OverrideRequest, Piece, Reloaded, ServiceChanged,
+    ServiceRefused, ServiceRequest, Survey,
 };
 use crate::rules::RuleTables;
 
@@ -26,6 +27,8 @@ pub enum CheckerCommand {
     RuleTables(RuleTables, oneshot::Sender<bool>),
     /// Sets or ends an operator's override.
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
+    /// Sets or ends the overrides of several backends, of all or of none.
+    OverrideMany(BulkRequest, oneshot::Sender<Result<BulkOverridden, BulkRefused>>),
     /// Lets a service return to its first usable tier, or sets or ends its failover.
     ChangeService(ServiceRequest, oneshot::Sender<Result<ServiceChanged, ServiceRefused>>),
     /// Reports the consequences of a request, and changes nothing.

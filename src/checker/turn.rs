@@ -8,7 +8,6 @@ use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
-use tracing::error;
 
 use crate::checker::{CheckerCommand, Outside, PULSE};
 use crate::fleet::{Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, Outputs, Running, Survey};
@@ -146,7 +145,7 @@ impl<O: Outside> Checker<O> {
     fn take(&mut self, ended: ProbeEnd) {
         let (task, report) = match ended {
             Ok((task, report)) => (task, report),
-            Err(broken) => (broken.id(), broken_off(&broken)),
+            Err(broken) => (broken.id(), Report::of_broken(&broken)),
         };
         if let Some((running, _)) = self.running.remove(&task) {
             self.fleet.ended(running, report, &mut self.rng);
@@ -168,6 +167,7 @@ impl<O: Outside> Checker<O> {
             CheckerCommand::Explain(request, reply) => drop(reply.send(self.fleet.explain(&request))),
             CheckerCommand::Preview(request, reply) => drop(reply.send(self.fleet.preview(&request))),
             CheckerCommand::Override(wanted, reply) => self.change(Fleet::override_backend, wanted, reply),
+            CheckerCommand::OverrideMany(wanted, reply) => self.change(Fleet::override_many, wanted, reply),
             CheckerCommand::ChangeService(wanted, reply) => self.change(Fleet::change_service, wanted, reply),
             CheckerCommand::Memory(survey, reply) => {
                 self.fleet.begin_memory(&survey);
@@ -226,12 +226,4 @@ impl<O: Outside> Checker<O> {
             None => self.surveys.push_front((survey, reply)),
         }
     }
-}
-
-/// The report of a probe whose task panicked. It says nothing about the backend.
-fn broken_off(broken: &JoinError) -> Report {
-    if !broken.is_cancelled() {
-        error!(%broken, "a probe panicked; this is a bug in steerd, please report it");
-    }
-    Report::void(format!("no verdict: the probe panicked: {broken}"))
 }

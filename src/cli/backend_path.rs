@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A backend, as `POOL/BACKEND`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BackendPath {
     pub(super) pool: String,
     pub(super) backend: String,

@@ -6,6 +6,7 @@
 mod alerts;
 mod audit;
 mod backend_path;
+mod bulk;
 mod called;
 mod check;
 mod client;
@@ -26,6 +27,7 @@ mod probe;
 mod reload;
 mod serve;
 mod servers;
+mod states;
 mod status;
 mod tiers;
 mod upgrade;
@@ -249,15 +251,15 @@ Examples:
 Exit codes: 0 done; 1 it was refused, or there is no server; 2 usage.")]
     Rollback(configurations::RollbackArguments),
     /// Stop answering with a backend; clients that have it stay
-    Drain(overrides::Said),
+    Drain(states::Said),
     /// Treat a backend as if it were not configured
-    Disable(overrides::Said),
+    Disable(states::Said),
     /// Answer with a backend whatever the result of its checks
-    Up(overrides::Said),
+    Up(states::Said),
     /// Treat a backend as unhealthy, whatever the result of its checks: only a service that fails open answers with it
-    Down(overrides::Said),
+    Down(states::Said),
     /// End the override of a backend, so that its checks decide again
-    Auto(overrides::Unsaid),
+    Auto(states::Unsaid),
     /// Give a backend a part of its configured weight, whatever its state: for canaries and gradual moves
     #[command(after_help = "\
 Examples:
@@ -387,11 +389,11 @@ pub fn run() -> ExitCode {
         Command::Import(import) => import::run(&import),
         Command::Healthcheck(asked) => healthcheck::run(&asked),
         Command::Explain(asked) => explain::run(&asked),
-        Command::Drain(said) => overrides::set(Override::Drain, &said),
-        Command::Disable(said) => overrides::set(Override::Disabled, &said),
-        Command::Up(said) => overrides::set(Override::Up, &said),
-        Command::Down(said) => overrides::set(Override::Down, &said),
-        Command::Auto(unsaid) => overrides::remove(&unsaid),
+        Command::Drain(said) => states::set(Override::Drain, &said),
+        Command::Disable(said) => states::set(Override::Disabled, &said),
+        Command::Up(said) => states::set(Override::Up, &said),
+        Command::Down(said) => states::set(Override::Down, &said),
+        Command::Auto(unsaid) => states::remove(&unsaid),
         Command::Status(arguments) => status::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),

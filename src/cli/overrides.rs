@@ -1,10 +1,9 @@
-//! `steerd drain`, `disable`, `up`, `down` and `auto`: set and end overrides for the state of backends. `weight` uses
-//! the same requests.
+//! Requests for overrides: sent to all servers, confirmed if they interrupt service, and told in words. The commands are in
+//! `states`, `weight` and `tiers`.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -12,59 +11,12 @@ use crate::admin::{override_length, override_reason};
 use crate::cli::backend_path::BackendPath;
 use crate::cli::client::{AdminClient, ClientError, segment};
 use crate::cli::servers::{ServerArguments, of_each};
-use crate::cli::waiting::{self, Goal};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
 /// How to set an override that interrupts service.
 const TO_FORCE: &str = "error: nothing has changed; to do it anyway, add --force";
 const TO_FORCE_THERE: &str = "error: nothing has changed there; to do it anyway, add --force";
-
-/// An override for a backend, as given on the command line.
-#[derive(Debug, Args)]
-pub(super) struct Said {
-    /// The backend
-    #[arg(value_name = "POOL/BACKEND")]
-    backend: BackendPath,
-    /// How long the override lasts, such as 30m; without it, until `steerd auto`
-    #[arg(long = "for", value_name = "DURATION", value_parser = checked_length)]
-    length: Option<String>,
-    /// The reason, shown to other operators; defaults to the reason of the previous override
-    #[arg(long, value_name = "TEXT", value_parser = checked_reason)]
-    reason: Option<String>,
-    /// Do it even if it removes the last usable backend; `up` never needs it
-    #[arg(long)]
-    force: bool,
-    /// Wait until clients no longer have its addresses, so that it may be stopped; for at most 10m, or this long
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = waiting::LIMIT,
-          value_parser = checked_length)]
-    wait: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: ServerArguments,
-}
-
-/// The end of an override, as given on the command line.
-#[derive(Debug, Args)]
-pub(super) struct Unsaid {
-    /// The backend
-    #[arg(value_name = "POOL/BACKEND")]
-    backend: BackendPath,
-    /// Do it even if its checks then remove the last usable backend
-    #[arg(long)]
-    force: bool,
-    /// Wait until it is in answers again; for at most 10m, or this long
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = waiting::LIMIT,
-          value_parser = checked_length)]
-    wait: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: ServerArguments,
-}
 
 /// A length that the server accepts.
 pub(super) fn checked_length(text: &str) -> Result<String, String> {
@@ -105,7 +57,7 @@ pub(super) struct OverrideWords {
 }
 
 /// The words for an override of the state.
-const STATE: OverrideWords = OverrideWords {
+pub(super) const STATE: OverrideWords = OverrideWords {
     resource: "override",
     member: "override",
     value: |kept| kept["state"].as_str().map(str::to_owned),
@@ -113,59 +65,6 @@ const STATE: OverrideWords = OverrideWords {
     had_none: "its checks decide, as before",
     ended: "its checks decide again",
 };
-
-pub(super) fn set(state: Override, said: &Said) -> ExitCode {
-    let members = [
-        Some(("state", state.as_str())),
-        said.length.as_deref().map(|length| ("for", length)),
-        said.reason.as_deref().map(|reason| ("reason", reason)),
-    ];
-    let body = members.into_iter().flatten().map(|(name, value)| (name.into(), value.into())).collect();
-    let request = Request::of_backend(Method::PUT, &said.backend, &STATE, Some(body));
-    let goal = if state == Override::Up { Goal::Answered } else { Goal::Gone };
-    let code = run(&said.server, &request, said.force, said.json);
-    after(code, &said.server, &said.backend, goal, said.wait.as_deref(), said.json)
-}
-
-pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
-    let request = Request::of_backend(Method::DELETE, &unsaid.backend, &STATE, None);
-    let code = run(&unsaid.server, &request, unsaid.force, unsaid.json);
-    after(code, &unsaid.server, &unsaid.backend, Goal::Answered, unsaid.wait.as_deref(), unsaid.json)
-}
-
-/// Waits after a successful request, if asked to.
-fn after(
-    code: ExitCode,
-    servers: &ServerArguments,
-    path: &BackendPath,
-    goal: Goal,
-    limit: Option<&str>,
-    json: bool,
-) -> ExitCode {
-    let Some(limit) = limit.and_then(|limit| override_length(limit).ok()) else { return code };
-    if code != ExitCode::SUCCESS {
-        return code;
-    }
-    let waited = match servers.clients() {
-        Ok(clients) => match block_on(waiting::wait(&clients, path, goal, limit)) {
-            Some(waited) => waited,
-            None => return ExitCode::FAILURE,
-        },
-        Err(error) => Err(error.to_string()),
-    };
-    match waited {
-        Ok(()) => {
-            if !json {
-                print(&format!("{path}: {}", goal.reached()));
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&format!("error: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
 
 impl<'a> Request<'a> {
     /// A request for an override of a backend.
@@ -212,14 +111,26 @@ impl<'a> Request<'a> {
 type ServerReply = Result<Value, ClientError>;
 
 pub(super) fn run(servers: &ServerArguments, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
+    carry_out(servers, request, force, json).0
+}
+
+/// As [`run`]; also returns the replies of the servers that have done it.
+pub(super) fn carry_out(
+    servers: &ServerArguments,
+    request: &Request<'_>,
+    force: bool,
+    json: bool,
+) -> (ExitCode, Vec<Value>) {
     let clients = match servers.clients() {
         Ok(clients) => clients,
         Err(error) => {
             complain(&format!("error: {error}"));
-            return ExitCode::FAILURE;
+            return (ExitCode::FAILURE, Vec::new());
         }
     };
-    let Some(mut replies) = block_on(request.send(&clients, force)) else { return ExitCode::FAILURE };
+    let Some(mut replies) = block_on(request.send(&clients, force)) else {
+        return (ExitCode::FAILURE, Vec::new());
+    };
     let refused: Vec<usize> =
         (0..).zip(&replies).filter(|(_, reply)| consequences(reply).is_some()).map(|(at, _)| at).collect();
     let shown: Vec<(&AdminClient, &[Value])> = clients
@@ -229,7 +140,7 @@ pub(super) fn run(servers: &ServerArguments, request: &Request<'_>, force: bool,
         .collect();
     if !shown.is_empty() && !json && is_confirmed(&request.objection, &shown, clients.len() > 1) {
         let again: Vec<AdminClient> = shown.iter().map(|(client, _)| (*client).clone()).collect();
-        let Some(done) = block_on(request.send(&again, true)) else { return ExitCode::FAILURE };
+        let Some(done) = block_on(request.send(&again, true)) else { return (ExitCode::FAILURE, Vec::new()) };
         for (at, reply) in refused.into_iter().zip(done) {
             if let Some(place) = replies.get_mut(at) {
                 *place = reply;
@@ -241,7 +152,8 @@ pub(super) fn run(servers: &ServerArguments, request: &Request<'_>, force: bool,
         _ if json => print_json(&format!("{:#}", Value::Array(each(&clients, &replies)))),
         _ => clients.iter().zip(&replies).for_each(|(client, reply)| tell_of(client, request, reply)),
     }
-    if replies.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let code = if replies.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    (code, replies.into_iter().flatten().collect())
 }
 
 /// The consequences because of which a request was refused.
@@ -345,8 +257,8 @@ pub(super) fn in_words(path: &BackendPath, words: &OverrideWords, reply: &Value)
                 (None, Some(before)) => format!("\n  it no longer ends by itself; before: at {before}"),
                 _ => String::new(),
             };
-            let beside = beside(words, reply);
-            format!("{pool}/{backend}: {value}{until}{safe}{endless}{beside}")
+            let (beside, replaced) = (beside(words, reply), replaced(words, &reply["replaced"]));
+            format!("{pool}/{backend}: {value}{until}{safe}{replaced}{endless}{beside}")
         }
     };
     let follows = reply["consequences"].as_array().map_or_else(String::new, |texts| indented(texts));
@@ -357,6 +269,14 @@ pub(super) fn in_words(path: &BackendPath, words: &OverrideWords, reply: &Value)
         _ => String::new(),
     };
     done + &follows + &lost
+}
+
+/// Whose override this one replaces, on a separate line.
+fn replaced(words: &OverrideWords, kept: &Value) -> String {
+    let (Some(value), Some(by)) = ((words.value)(kept), kept["by"].as_str()) else { return String::new() };
+    let since = kept["since"].as_str().map_or_else(String::new, |since| format!(" since {since}"));
+    let reason = kept["reason"].as_str().map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!("\n  replaces {value} by {by}{since}{reason}")
 }
 
 /// How the other override of the backend limits the effect of this one, on a separate line.
@@ -399,6 +319,13 @@ mod tests {
                  the override will not survive a restart of steerd: no state_dir is set under [server]",
             ),
             (json!({ "override": { "state": "up", "until": null }, "lost_because": null }), "web/gw1: up"),
+            (
+                json!({
+                    "override": { "state": "down" }, "before": "drain",
+                    "replaced": { "state": "drain", "by": "ops", "since": "2030-01-01T00:00:00Z", "reason": "kernel" },
+                }),
+                "web/gw1: down\n  replaces drain by ops since 2030-01-01T00:00:00Z (kernel)",
+            ),
             (
                 json!({
                     "override": { "state": "down", "until": null },

@@ -41,6 +41,14 @@ impl Goal {
             Self::Answered => "it is in answers again",
         }
     }
+
+    /// The word for a backend that has reached it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Gone => "safe",
+            Self::Answered => "answered",
+        }
+    }
 }
 
 /// How far a backend is.
@@ -53,13 +61,13 @@ enum WaitProgress {
     Never(String),
 }
 
-/// Waits until all servers have reached the goal.
+/// Waits until all backends have reached the goal on all servers.
 ///
 /// # Errors
 /// Why waiting is no use, or that the time is over.
 pub(super) async fn wait(
     clients: &[AdminClient],
-    path: &BackendPath,
+    paths: &[BackendPath],
     goal: Goal,
     limit: Duration,
 ) -> Result<(), String> {
@@ -67,27 +75,17 @@ pub(super) async fn wait(
     let mut line = ProgressLine::default();
     for client in clients {
         loop {
-            // A server that restarts meanwhile answers again.
-            let progress = match ask(client, path).await {
-                Ok(backend) => progress(&backend, goal),
-                Err(ClientError::Refused { problem, .. }) => {
-                    WaitProgress::Never(problem["detail"].as_str().unwrap_or_default().to_owned())
-                }
-                Err(error) => WaitProgress::Waiting(error.to_string()),
-            };
-            let why = match progress {
-                WaitProgress::Reached => break,
-                WaitProgress::Never(why) => {
-                    line.end();
-                    return Err(format!("{path}: {why}"));
-                }
-                WaitProgress::Waiting(why) => why,
-            };
+            let (reached, why) = ask(client, paths, goal).await.inspect_err(|_| line.end())?;
+            let Some(why) = why else { break };
             if Instant::now() > end {
                 line.end();
-                return Err(format!("{path}: gave up after {}: {why}", Shown(limit)));
+                return Err(format!(
+                    "gave up after {}: {}",
+                    Shown(limit),
+                    so_far(reached, paths, goal, &why)
+                ));
             }
-            line.show(&format!("{path}: {why}"));
+            line.show(&so_far(reached, paths, goal, &why), reached);
             sleep(PERIOD).await;
         }
     }
@@ -95,15 +93,50 @@ pub(super) async fn wait(
     Ok(())
 }
 
-/// The backend as a server sees it; null if it is gone.
+/// How many backends have reached the goal, and what one of the others waits for.
+fn so_far(reached: usize, paths: &[BackendPath], goal: Goal, why: &str) -> String {
+    match paths.len() {
+        1 => why.to_owned(),
+        all => format!("{reached} of {all} {}; {why}", goal.word()),
+    }
+}
+
+/// How many backends have reached the goal on a server, and why the first other one has not.
+///
+/// # Errors
+/// Why one will never reach it.
 async fn ask(
     client: &AdminClient,
-    BackendPath { pool, backend }: &BackendPath,
-) -> Result<Value, ClientError> {
-    let resource = format!("/api/v1/pools/{}", segment(pool));
-    let reply = client.request(Method::GET, &resource, None).await?;
-    let found = reply["backends"].as_array().into_iter().flatten().find(|found| found["name"] == **backend);
-    Ok(found.cloned().unwrap_or_default())
+    paths: &[BackendPath],
+    goal: Goal,
+) -> Result<(usize, Option<String>), String> {
+    let (mut reached, mut waits) = (0, None);
+    let mut pool: Option<(&str, Result<Value, ClientError>)> = None;
+    for path in paths {
+        if pool.as_ref().is_none_or(|(name, _)| **name != *path.pool) {
+            let resource = format!("/api/v1/pools/{}", segment(&path.pool));
+            pool = Some((&path.pool, client.request(Method::GET, &resource, None).await));
+        }
+        let progress = match pool.as_ref().map(|(_, reply)| reply) {
+            Some(Ok(reply)) => {
+                let mut backends = reply["backends"].as_array().into_iter().flatten();
+                let backend = backends.find(|found| found["name"] == *path.backend);
+                progress(backend.unwrap_or(&Value::Null), goal)
+            }
+            Some(Err(ClientError::Refused { problem, .. })) => {
+                WaitProgress::Never(problem["detail"].as_str().unwrap_or_default().to_owned())
+            }
+            // A server that restarts meanwhile answers again.
+            Some(Err(error)) => WaitProgress::Waiting(error.to_string()),
+            None => WaitProgress::Waiting("the server has not been asked".into()),
+        };
+        match progress {
+            WaitProgress::Reached => reached += 1,
+            WaitProgress::Waiting(why) => waits = waits.or_else(|| Some(format!("{path}: {why}"))),
+            WaitProgress::Never(why) => return Err(format!("{path}: {why}")),
+        }
+    }
+    Ok((reached, waits))
 }
 
 fn progress(backend: &Value, goal: Goal) -> WaitProgress {
@@ -148,22 +181,23 @@ fn standings(backend: &Value) -> String {
     addresses.iter().map(standing).collect::<Vec<_>>().join(", ")
 }
 
-/// Progress on standard error: on a terminal one line that changes, otherwise a line now and then.
+/// Progress on standard error: on a terminal one line that changes, otherwise a line for each change, and now and then.
 #[derive(Debug, Default)]
 struct ProgressLine {
-    told: Option<Instant>,
+    /// When a line was last written, and how many backends had reached the goal then.
+    told: Option<(Instant, usize)>,
     is_open: bool,
 }
 
 impl ProgressLine {
-    fn show(&mut self, text: &str) {
+    fn show(&mut self, text: &str, reached: usize) {
         if io::stderr().is_terminal() {
             // Goes to the beginning of the line and erases it.
             let _ = write!(io::stderr(), "\r\x1b[K{}", printable(text));
             self.is_open = true;
-        } else if self.told.is_none_or(|told| told.elapsed() >= REPORTS) {
+        } else if self.told.is_none_or(|(at, before)| at.elapsed() >= REPORTS || reached != before) {
             complain(text);
-            self.told = Some(Instant::now());
+            self.told = Some((Instant::now(), reached));
         }
     }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use hyper::Method;
 
 use crate::cli::backend_path::BackendPath;
+use crate::cli::bulk::BackendChoice;
 use crate::cli::overrides::{self, OverrideWords, Request};
 use crate::cli::servers::ServerArguments;
 use crate::cli::{USAGE, complain};
@@ -15,9 +16,12 @@ use crate::pool::MAX_WEIGHT_PERCENT;
 /// A weight, as given on the command line.
 #[derive(Debug, Args)]
 pub(super) struct Weighing {
-    /// The backend
+    /// The backend; in patterns such as 'web/*', `*` and `?` stand for others, and all that match change, or none
     #[arg(value_name = "POOL/BACKEND")]
     backend: BackendPath,
+    /// Only backends of this site
+    #[arg(long)]
+    site: Option<String>,
     /// Percent of the configured weight, from 0% to 1000%; `auto` ends this override
     #[arg(value_name = "PERCENT|auto")]
     percent: WeightPercent,
@@ -85,7 +89,13 @@ pub(super) fn run(weighing: &Weighing) -> ExitCode {
         }
         None => (Method::DELETE, None),
     };
-    let request = Request::of_backend(method, path, &WORDS, body);
+    let selected = BackendChoice { path, site: weighing.site.as_deref() };
+    let request = if selected.is_one() {
+        Request::of_backend(method, path, &WORDS, body)
+    } else {
+        let end = || [("auto".to_owned(), "weight".into())].into_iter().collect();
+        selected.request(&WORDS, body.unwrap_or_else(end))
+    };
     overrides::run(&weighing.server, &request, weighing.force, weighing.json)
 }
 

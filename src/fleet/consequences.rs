@@ -1,50 +1,58 @@
-//! The consequences of an override for the pool and its services, computed before the override is set.
+//! The consequences of overrides for the pools and their services, computed before the overrides are set.
 //!
-//! A table with the override is built and compared with the published one: is the pool still usable, and how
+//! A table with all of them is built and compared with the published one: is each pool still usable, and how
 //! are the services answered that have it as a tier?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::fleet::answering::{Answering, ChangeKind, RouteChange, addresses, in_words, lost};
+use crate::fleet::bulk::Selected;
+use crate::fleet::pools::Supposed;
 use crate::fleet::{Consequence, Fleet, OverrideChange};
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::service::ServiceId;
-use crate::table::{Choice, Decision, Progress, RouteView, ServiceView, Table, TiersInUse};
+use crate::table::{Choice, Decision, PoolView, Progress, RouteView, ServiceView, Table, TiersInUse};
 
 /// The most consequences in a reply. A pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
+/// The most backends named in one consequence.
+const MOST_NAMED: usize = 3;
 
 impl Fleet {
-    /// The changes for the pool and its services after this change for a backend.
-    pub(super) fn consequences(
-        &self,
-        id: PoolId,
-        backend: usize,
-        wanted: OverrideChange,
-    ) -> Vec<Consequence> {
+    /// The changes for the pools and their services after this change for all of these backends together.
+    pub(super) fn consequences(&self, selected: &Selected, wanted: OverrideChange) -> Vec<Consequence> {
         let before = Arc::clone(&self.table);
-        let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
-        let changed = Arc::new(pool.view_with(Some(view), Some((backend, wanted))));
+        let changed = selected.iter().filter_map(|(id, backends)| {
+            let (pool, view) = (self.pools.get(*id)?, before.pool(*id)?);
+            Some((*id, Arc::new(pool.view_with(Some(view), Some(Supposed { backends, change: wanted })))))
+        });
+        let changed: BTreeMap<PoolId, Arc<PoolView>> = changed.collect();
         // A pool that becomes usable by the override begins its time with it.
-        let steady_for = |pool: PoolId, family| match self.steady_for(pool, family) {
-            known if pool != id => known,
-            known => changed.is_steady(family).then(|| known.unwrap_or_default()),
+        let steady_for = |pool: PoolId, family| {
+            let known = self.steady_for(pool, family);
+            match changed.get(&pool) {
+                None => known,
+                Some(view) => view.is_steady(family).then(|| known.unwrap_or_default()),
+            }
         };
         let progress = Progress { at: self.calendar.shown_since_1970(self.at), steady_for: &steady_for };
-        let after = before.with_changes([(id, Arc::clone(&changed))], TiersInUse::new(), &progress);
-        let services: Vec<&ServiceView> =
-            before.services().of_pool(id).filter_map(|service| before.service(service)).collect();
+        let after = before.with_changes(changed.clone(), TiersInUse::new(), &progress);
         let mut consequences = Vec::new();
-        for family in Family::ALL {
+        for (id, now) in &changed {
+            let Some(view) = before.pool(*id) else { continue };
             // A pool that no service uses takes nothing from clients.
-            let takes_away = !services.is_empty();
-            let lost = after.pool(id).and_then(|after| lost(view, after, family));
-            let text = lost.map(|lost| format!("pool {} {lost}", view.name));
-            consequences.extend(text.map(|text| Consequence { takes_away, text }));
+            let takes_away = before.services().of_pool(*id).next().is_some();
+            for family in Family::ALL {
+                let text = lost(view, now, family).map(|lost| format!("pool {} {lost}", view.name));
+                consequences.extend(text.map(|text| Consequence { takes_away, text }));
+            }
         }
-        for route in services.into_iter().flat_map(ServiceView::routes) {
+        let services: BTreeSet<ServiceId> =
+            changed.keys().flat_map(|id| before.services().of_pool(*id)).collect();
+        let backends: Vec<&Backend> = self.configured(selected).collect();
+        for route in services.iter().filter_map(|id| before.service(*id)).flat_map(ServiceView::routes) {
             let [old, new] = [&*before, &after].map(|table| Answering::of(route, table));
             if old != new {
                 let change = RouteChange { route, before: (&old, &before), now: (&new, &after) };
@@ -52,17 +60,24 @@ impl Fleet {
             }
             let decisions = |family| [before.decision(route, family), after.decision(route, family)];
             for family in Family::ALL {
-                if let Some(backend) = pool.setup.pool.backends.get(backend)
-                    && let [Decision::FailOpen { draw: old, .. }, Decision::FailOpen { draw: new, .. }] =
-                        decisions(family)
+                if let [Decision::FailOpen { draw: old, .. }, Decision::FailOpen { draw: new, .. }] =
+                    decisions(family)
                 {
                     let choices = [&*old.choice, &*new.choice];
-                    in_fail_open(&name_of(route), family, (backend, wanted), choices, &mut consequences);
+                    in_fail_open(&name_of(route), family, (&backends, wanted), choices, &mut consequences);
                 }
             }
         }
         consequences.sort_by_key(|consequence| !consequence.takes_away);
         bounded(consequences)
+    }
+
+    /// The configuration of some backends.
+    fn configured<'a>(&'a self, selected: &'a Selected) -> impl Iterator<Item = &'a Backend> {
+        selected.iter().flat_map(|(id, backends)| {
+            let all = self.pools.get(*id).map_or(&[][..], |pool| &pool.setup.pool.backends);
+            backends.iter().filter_map(|backend| all.get(*backend))
+        })
     }
 }
 
@@ -71,34 +86,43 @@ impl Fleet {
 fn in_fail_open(
     route: &str,
     family: Family,
-    (backend, wanted): (&Backend, OverrideChange),
+    (backends, wanted): (&[&Backend], OverrideChange),
     [old, new]: [&Choice; 2],
     consequences: &mut Vec<Consequence>,
 ) {
     let addresses_in =
         |choice: &Choice| choice.members.iter().map(|member| member.address).collect::<BTreeSet<_>>();
     let (old, new) = (addresses_in(old), addresses_in(new));
-    let is_own = |address: &&IpAddr| backend.addresses.contains(address);
+    let own: BTreeSet<&IpAddr> = backends.iter().flat_map(|backend| &backend.addresses).collect();
     let mut tell = |takes_away, text: String| {
         let text = format!("{route} {text}");
         consequences.push(Consequence { takes_away, text });
     };
-    let is_kept = old.intersection(&new).any(|address| is_own(&address));
+    let is_kept = |address: &IpAddr| old.contains(address) && new.contains(address);
+    let kept = backends.iter().filter(|backend| backend.addresses.iter().any(is_kept));
+    let kept: Vec<&str> = kept.map(|backend| &*backend.name).collect();
     let takes_out = match wanted {
         OverrideChange::State(state) => matches!(state, Some(Override::Drain | Override::Down)),
         OverrideChange::Weight(percent) => percent == Some(0),
     };
-    if is_kept && takes_out {
-        let name = &backend.name;
-        tell(false, format!("goes on answering with {name} ({}), because it fails open", family.as_str()));
+    if !kept.is_empty() && takes_out {
+        let names = first_of(&kept);
+        tell(false, format!("goes on answering with {names} ({}), because it fails open", family.as_str()));
     }
     // All other added addresses are drained ones, because nothing else has changed.
-    let back = new.difference(&old).filter(|address| !is_own(address)).count();
+    let back = new.difference(&old).filter(|address| !own.contains(address)).count();
     if back > 0 {
         let takes_away = old.is_disjoint(&new);
         let back = addresses(back, family);
         tell(takes_away, format!("answers with {back} of drained backends again: no other address is left"));
     }
+}
+
+/// The first few of some names, and the number of the others.
+fn first_of(names: &[&str]) -> String {
+    let (first, others) = names.split_at(names.len().min(MOST_NAMED));
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    first.join(", ") + &more
 }
 
 /// The changes for the routes of a service between two tables of one configuration.

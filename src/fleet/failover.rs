@@ -19,9 +19,10 @@ use crate::fleet::calendar::{Calendar, Stamp};
 use crate::fleet::consequences::of_service;
 use crate::fleet::overrides::rounded;
 use crate::fleet::pools::ON_THE_WAY;
+use crate::fleet::report::failover_status;
 use crate::fleet::{
-    Consequence, FailoverRequest, Fleet, NamedFailover, RememberedFailover, ServiceChanged, ServiceRefused,
-    ServiceRequest, ServiceStatus,
+    Consequence, FailoverRequest, FailoverStatus, Fleet, NamedFailover, RememberedFailover, ServiceChanged,
+    ServiceRefused, ServiceRequest, ServiceStatus,
 };
 use crate::name::Name;
 use crate::pool::{Family, PoolId};
@@ -113,8 +114,12 @@ impl Fleet {
         &self,
         request: &FailoverRequest,
     ) -> Result<(ServiceId, Option<KeptFailover>), ServiceRefused> {
-        let FailoverRequest { service, pool, length, reason, by, .. } = request;
+        let FailoverRequest { service, pool, length, reason, by, force: _, expected } = request;
         let (id, view) = find(&self.table, service).ok_or(ServiceRefused::NoSuchService)?;
+        let present = failover_status(view, &self.table);
+        if !expected.allows(present.as_ref().map(FailoverStatus::version)) {
+            return Err(ServiceRefused::Unexpected(present.map(Box::new)));
+        }
         let Some(name) = pool else { return Ok((id, None)) };
         let named = |pool: &PoolId| self.table.pool(*pool).is_some_and(|view| *view.name == **name);
         let pool = view.pools.iter().copied().find(named);

@@ -18,6 +18,7 @@
 //! its checks ([`combine`]); logs, counters and answers use it.
 
 mod answering;
+mod bulk;
 mod calendar;
 mod certainty;
 mod conditions;
@@ -53,6 +54,7 @@ mod tally;
 mod targets;
 mod usability;
 mod verdict;
+mod version;
 mod weight;
 
 use std::cmp::Reverse;
@@ -82,6 +84,7 @@ use slots::Slots;
 
 use targets::{Linker, Spot, Targets};
 
+pub use bulk::MOST_AT_ONCE as MOST_OVERRIDES_AT_ONCE;
 pub use conditions::{
     CONDITIONS, Condition, ConditionKey, ConditionsRequest, FleetConditions, OverriddenPools, PoolStarts,
     ServerFaults, of_table as conditions_of_table, unusable as unusable_pools,
@@ -100,8 +103,9 @@ pub use probing::{Due, Launch, ProbeRun, Running};
 pub use reload::{Configuration, NamedFailover, NamedOverride, NewConfiguration, Reloaded};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
 pub use request::{
-    ChangeRefused, ChangeRequest, Consequence, FailbackRequest, FailoverRequest, Overridden, OverrideChange,
-    OverrideRefused, OverrideRequest, ServiceChanged, ServiceRefused, ServiceRequest,
+    BackendSelection, BulkOverridden, BulkRefused, BulkRequest, ChangeRefused, ChangeRequest, Consequence,
+    FailbackRequest, FailoverRequest, Overridden, OverrideChange, OverrideRefused, OverrideRequest,
+    SelectedBy, ServiceChanged, ServiceRefused, ServiceRequest,
 };
 pub use slots::{MOST_DESCRIPTORS, probes_within};
 pub use status::{
@@ -110,6 +114,7 @@ pub use status::{
 };
 pub use survey::Survey;
 pub use verdict::combine;
+pub use version::{OverrideVersion, Precondition};
 
 /// The most probes in flight. Each needs a file descriptor, so a process with a lower limit must have fewer in
 /// flight: [`probes_within`]. A probe that waits for a slot starts late, which is exported as lag, but gets its

@@ -13,7 +13,10 @@ use crate::events::{Teller, tell};
 use crate::fleet::calendar::Stamp;
 use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::pools::{BackendState, PoolState};
-use crate::fleet::{Fleet, NamedOverride, Overridden, OverrideRefused, OverrideRequest, RememberedOverride};
+use crate::fleet::{
+    Fleet, NamedOverride, Overridden, OverrideChange, OverrideRefused, OverrideRequest, OverrideStatus,
+    RememberedOverride,
+};
 use crate::pool::{Family, Override, OverrideKind, OverrideValue, PoolId};
 use crate::table::Table;
 
@@ -36,26 +39,52 @@ impl Fleet {
     /// # Errors
     /// See [`OverrideRefused`].
     pub fn override_backend(&mut self, request: OverrideRequest) -> Result<Overridden, OverrideRefused> {
-        let OverrideRequest { pool, backend: name, change, length, reason, force, by } = request;
-        let Some((id, backend)) = self.pools.find(&pool, &name) else {
-            return Err(OverrideRefused::NoSuchBackend { pool, backend: name });
-        };
-        let place = (id, backend, change.kind());
-        let consequences = self.consequences(id, backend, change);
+        let (id, index) = self.wanted_override(&request)?;
+        let OverrideRequest { pool, backend, change, length, reason, force, by, expected: _ } = request;
+        let place = (id, index, change.kind());
+        let consequences = self.consequences(&[(id, [index].into())].into(), change);
         if !force && consequences.iter().any(|consequence| consequence.takes_away) {
             return Err(OverrideRefused::TakesAway(consequences));
         }
+        let before = self.say(place, (change, length, reason), &by);
+        self.publish(Some(&by));
+        let status = self.one_backend(id, index);
+        let backend = status.ok_or(OverrideRefused::NoSuchBackend { pool, backend })?;
+        Ok(Overridden { backend, before, consequences })
+    }
+
+    /// The place of a backend whose override is as the request expects.
+    pub(super) fn wanted_override(
+        &self,
+        request: &OverrideRequest,
+    ) -> Result<(PoolId, usize), OverrideRefused> {
+        let OverrideRequest { pool, backend, change, expected, .. } = request;
+        let found = self.pools.find(pool, backend);
+        let (id, index) = found
+            .ok_or_else(|| OverrideRefused::NoSuchBackend { pool: pool.clone(), backend: backend.clone() })?;
+        let present = self.overridden((id, index, change.kind())).map(|kept| kept.shown(self.calendar));
+        if expected.allows(present.as_ref().map(OverrideStatus::version)) {
+            Ok((id, index))
+        } else {
+            Err(OverrideRefused::Unexpected(present.map(Box::new)))
+        }
+    }
+
+    /// Sets or ends an override as an operator says, and returns the previous one. Makes no table.
+    pub(super) fn say(
+        &mut self,
+        place: OverridePlace,
+        (change, length, reason): (OverrideChange, Option<Duration>, Option<String>),
+        by: &str,
+    ) -> Option<OverrideStatus> {
         let before = self.overridden(place);
         let reason = reason.or_else(|| before?.reason.clone());
         let before = before.map(|kept| kept.shown(self.calendar));
         let since = self.at;
         let until = length.map(|length| since.after(length));
-        let kept = |value| KeptOverride { value, since, until, reason, by: Some(by.clone()), safe_at: None };
-        self.set_override(place, change.value().map(kept), since, "by request", Some(&by));
-        self.publish(Some(&by));
-        let backend = self.one_backend(id, backend);
-        let backend = backend.ok_or(OverrideRefused::NoSuchBackend { pool, backend: name })?;
-        Ok(Overridden { backend, before, consequences })
+        let kept = |value| KeptOverride { value, since, until, reason, by: Some(by.into()), safe_at: None };
+        self.set_override(place, change.value().map(kept), since, "by request", Some(by));
+        before
     }
 
     /// Restores the overrides from the previous run.

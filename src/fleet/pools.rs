@@ -1,6 +1,6 @@
 //! The state of the pools: for each backend address, the combined result of its checks and when it began.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -360,12 +360,8 @@ impl PoolState {
         view.next(&self.setup.pool, |backend, address| self.condition(backend, address, None))
     }
 
-    /// The view of the pool after a change of an override.
-    pub(super) fn view_with(
-        &self,
-        previous: Option<&PoolView>,
-        supposed: Option<(usize, OverrideChange)>,
-    ) -> PoolView {
+    /// The view of the pool after a change of overrides.
+    pub(super) fn view_with(&self, previous: Option<&PoolView>, supposed: Option<Supposed<'_>>) -> PoolView {
         PoolView::build(&self.setup.pool, previous, |backend, address| {
             self.condition(backend, address, supposed)
         })
@@ -376,7 +372,7 @@ impl PoolState {
         &self,
         backend: usize,
         address: usize,
-        supposed: Option<(usize, OverrideChange)>,
+        supposed: Option<Supposed<'_>>,
     ) -> AddressCondition {
         let Some((of_backend, state)) =
             self.backends.get(backend).and_then(|state| Some((state, state.addresses.get(address)?)))
@@ -390,17 +386,22 @@ impl PoolState {
             overridden: of_backend.over(),
             weight: of_backend.weight(),
         };
-        match supposed {
-            Some((supposed, OverrideChange::State(over))) if supposed == backend => {
-                condition.overridden = over;
-            }
-            Some((supposed, OverrideChange::Weight(percent))) if supposed == backend => {
-                condition.weight = percent.unwrap_or(FULL_WEIGHT.into());
-            }
-            _ => {}
+        match supposed.filter(|supposed| supposed.backends.contains(&backend)).map(|supposed| supposed.change)
+        {
+            Some(OverrideChange::State(over)) => condition.overridden = over,
+            Some(OverrideChange::Weight(percent)) => condition.weight = percent.unwrap_or(FULL_WEIGHT.into()),
+            None => {}
         }
         condition
     }
+}
+
+/// A change of overrides whose consequences are examined.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Supposed<'a> {
+    /// The backends of the pool that it concerns.
+    pub(super) backends: &'a BTreeSet<usize>,
+    pub(super) change: OverrideChange,
 }
 
 /// A backend before a reload.

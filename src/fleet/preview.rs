@@ -4,8 +4,8 @@
 
 use crate::fleet::consequences::of_service;
 use crate::fleet::{
-    ChangeRefused, ChangeRequest, Consequence, Fleet, OverrideRefused, OverrideRequest, ServiceRefused,
-    ServiceRequest,
+    BulkRefused, BulkRequest, ChangeRefused, ChangeRequest, Consequence, Fleet, OverrideRefused,
+    OverrideRequest, ServiceRefused, ServiceRequest,
 };
 use crate::table::Table;
 
@@ -13,21 +13,22 @@ impl Fleet {
     /// The consequences of a request. It is not refused because of them, because a request may be forced.
     ///
     /// # Errors
-    /// If there is no such backend, service or pool, or no tier to return to.
+    /// If there is no such backend, service or pool, no tier to return to, or not the expected override.
     pub fn preview(&self, request: &ChangeRequest) -> Result<Vec<Consequence>, ChangeRefused> {
         match request {
             ChangeRequest::Backend(request) => self.preview_override(request).map_err(ChangeRefused::Backend),
+            ChangeRequest::Bulk(request) => self.preview_bulk(request).map_err(ChangeRefused::Bulk),
             ChangeRequest::Service(request) => self.preview_service(request).map_err(ChangeRefused::Service),
         }
     }
 
     fn preview_override(&self, request: &OverrideRequest) -> Result<Vec<Consequence>, OverrideRefused> {
-        let OverrideRequest { pool, backend: name, change, .. } = request;
-        let (id, backend) = self
-            .pools
-            .find(pool, name)
-            .ok_or_else(|| OverrideRefused::NoSuchBackend { pool: pool.clone(), backend: name.clone() })?;
-        Ok(self.consequences(id, backend, *change))
+        let (id, backend) = self.wanted_override(request)?;
+        Ok(self.consequences(&[(id, [backend].into())].into(), request.change))
+    }
+
+    fn preview_bulk(&self, request: &BulkRequest) -> Result<Vec<Consequence>, BulkRefused> {
+        Ok(self.consequences(&self.selected(&request.selection)?, request.change))
     }
 
     fn preview_service(&self, request: &ServiceRequest) -> Result<Vec<Consequence>, ServiceRefused> {

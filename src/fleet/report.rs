@@ -66,6 +66,18 @@ impl Cursor {
         Self { table, pool: 0, backend: 0, end, history: false }
     }
 
+    /// One backend of a pool, and those that follow it.
+    #[must_use]
+    pub fn at_backend(table: Arc<Table>, pool: PoolId, backend: usize) -> Self {
+        Self { backend, ..Self::of_pool(table, pool) }
+    }
+
+    /// The start of one pool, without history.
+    #[must_use]
+    pub fn of_pool(table: Arc<Table>, pool: PoolId) -> Self {
+        Self { history: false, ..Self::with_history(table, pool) }
+    }
+
     /// The start of one pool, with history.
     #[must_use]
     pub fn with_history(table: Arc<Table>, pool: PoolId) -> Self {

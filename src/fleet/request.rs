@@ -1,9 +1,11 @@
 //! Requests for an override or another tier, and their results.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::fleet::{BackendStatus, FailoverStatus, OverrideStatus, ServiceStatus};
+use crate::fleet::{BackendStatus, FailoverStatus, OverrideStatus, Precondition, ServiceStatus};
 use crate::name::Name;
+use crate::pattern::NamePattern;
 use crate::pool::{Override, OverrideKind, OverrideValue};
 
 /// A request to set or end the override of a backend.
@@ -23,6 +25,36 @@ pub struct OverrideRequest {
     pub force: bool,
     /// The client that requested it, for display and for the log.
     pub by: String,
+    /// The override that the client knows of.
+    pub expected: Precondition,
+}
+
+/// A request for the same override of several backends: of all or of none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BulkRequest {
+    /// The backends.
+    pub selection: BackendSelection,
+    /// See [`OverrideRequest::change`].
+    pub change: OverrideChange,
+    /// See [`OverrideRequest::length`].
+    pub length: Option<Duration>,
+    /// See [`OverrideRequest::reason`].
+    pub reason: Option<String>,
+    /// See [`OverrideRequest::force`].
+    pub force: bool,
+    /// See [`OverrideRequest::by`].
+    pub by: String,
+}
+
+/// Selects backends of all pools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSelection {
+    /// The names of their pools.
+    pub pool: NamePattern,
+    /// Their names.
+    pub backend: NamePattern,
+    /// Their site; without it, any or none.
+    pub site: Option<String>,
 }
 
 /// A change of one of the overrides of a backend.
@@ -63,6 +95,42 @@ pub struct Overridden {
     pub consequences: Vec<Consequence>,
 }
 
+/// The result of a bulk request that was carried out.
+#[derive(Clone, Debug)]
+pub struct BulkOverridden {
+    /// Each backend after the change, with its pool and its previous override of the same kind.
+    pub backends: Vec<(Arc<str>, BackendStatus, Option<OverrideStatus>)>,
+    /// The changes of all of them together.
+    pub consequences: Vec<Consequence>,
+}
+
+/// Why no backend of a bulk request was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BulkRefused {
+    /// No backend has been selected.
+    Nothing {
+        /// The first part of the selection that leaves none.
+        by: SelectedBy,
+        /// Names that there are, at most [`crate::fleet::MOST_OVERRIDES_AT_ONCE`].
+        known: Vec<Arc<str>>,
+    },
+    /// So many backends have been selected, more than [`crate::fleet::MOST_OVERRIDES_AT_ONCE`].
+    TooMany(usize),
+    /// Together they take something away from clients, and it was not forced.
+    TakesAway(Vec<Consequence>),
+}
+
+/// A part of a selection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectedBy {
+    /// The name of the pool.
+    Pool,
+    /// The name of the backend.
+    Backend,
+    /// The site.
+    Site,
+}
+
 /// A consequence of an override for a pool or a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consequence {
@@ -84,6 +152,8 @@ pub enum OverrideRefused {
     },
     /// It takes something away from clients, and was not forced.
     TakesAway(Vec<Consequence>),
+    /// The override is not the expected one, but this, or none.
+    Unexpected(Option<Box<OverrideStatus>>),
 }
 
 /// A request that a service returns to its first usable tier.
@@ -110,6 +180,8 @@ pub struct FailoverRequest {
     pub force: bool,
     /// The client that requested it, for display and for the log.
     pub by: String,
+    /// The failover that the client knows of.
+    pub expected: Precondition,
 }
 
 /// A request for another tier of a service.
@@ -126,6 +198,8 @@ pub enum ServiceRequest {
 pub enum ChangeRequest {
     /// For the override of a backend.
     Backend(OverrideRequest),
+    /// For the overrides of several backends.
+    Bulk(BulkRequest),
     /// For another tier of a service.
     Service(ServiceRequest),
 }
@@ -135,6 +209,8 @@ pub enum ChangeRequest {
 pub enum ChangeRefused {
     /// See [`OverrideRefused`].
     Backend(OverrideRefused),
+    /// See [`BulkRefused`].
+    Bulk(BulkRefused),
     /// See [`ServiceRefused`].
     Service(ServiceRefused),
 }
@@ -170,4 +246,6 @@ pub enum ServiceRefused {
     },
     /// The failover takes something away from clients, or its pool cannot answer, and it was not forced.
     TakesAway(Vec<Consequence>),
+    /// The failover is not the expected one, but this, or none.
+    Unexpected(Option<Box<FailoverStatus>>),
 }

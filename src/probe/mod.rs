@@ -55,9 +55,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
-
 use rustls::ClientConfig;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tracing::error;
 
 use crate::check::{GrpcProbe, HttpProbe, Probe, TlsProbe, TlsSettings};
 use crate::duration::Shown;
@@ -165,6 +166,15 @@ impl Report {
             phases: Vec::new(),
             search_charge: Duration::ZERO,
         }
+    }
+
+    /// A probe whose task panicked. It says nothing about the backend.
+    #[must_use]
+    pub fn of_broken(broken: &JoinError) -> Self {
+        if !broken.is_cancelled() {
+            error!(%broken, "a probe panicked; this is a bug in steerd, please report it");
+        }
+        Self::void(format!("no verdict: the probe panicked: {broken}"))
     }
 }
 

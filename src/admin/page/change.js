@@ -41,6 +41,7 @@ export function changeBackend(model, poolName, name, action, onDone) {
 function requestFor({ choice, percent, length: lasts, reason }, { model, pool, backend }) {
   const kind = choice.startsWith("weight") ? "weight" : "override";
   const path = backendPath(pool.name, backend.name, kind);
+  const kept = kind === "weight" ? backend.weight_override : backend.override;
   const { name } = backend;
   const terms = { ...(lasts && { for: lasts }), ...(reason && { reason }) };
   const end = lasts ? `It ends by itself after ${lasts}` : "It stays until you end it";
@@ -48,18 +49,18 @@ function requestFor({ choice, percent, length: lasts, reason }, { model, pool, b
     const sentences = choice === "auto"
       ? [`The checks of ${name} decide again: now ${ofBackend(backend, model.now()).word}`]
       : [`${name} gets its configured weight of ${backend.weight}`];
-    return { method: "DELETE", path, sentences, button: choice === "auto" ? "End the override" : "End it", done: () => `${name} follows its ${choice === "auto" ? "checks" : "configured weight"} again` };
+    return { method: "DELETE", path, kept, sentences, button: choice === "auto" ? "End the override" : "End it", done: () => `${name} follows its ${choice === "auto" ? "checks" : "configured weight"} again` };
   }
   if (choice === "weight") {
     const figure = Number(percent);
     const sentences = [`${name} gets ${percent} % of its weight of ${backend.weight}`, end];
-    return { method: "PUT", path, hasTerms: true, body: { percent: percent === "" ? null : figure, ...terms }, sentences, button: `Set ${percent} %`, done: () => `${name} has ${percent} % of its weight` };
+    return { method: "PUT", path, kept, hasTerms: true, body: { percent: percent === "" ? null : figure, ...terms }, sentences, button: `Set ${percent} %`, done: () => `${name} has ${percent} % of its weight` };
   }
   const [, text] = STATES.find(([state]) => state === choice) ?? [];
   if (!text) return null;
   const takesOut = choice !== "up";
   return {
-    method: "PUT", path, hasTerms: true, body: { state: choice, ...terms },
+    method: "PUT", path, kept, hasTerms: true, body: { state: choice, ...terms },
     sentences: [...meaning(choice, model, pool, name), end],
     button: `${text} ${name}`,
     done: (told) => `${name}: ${choice}${takesOut ? safety(told, model) : ""}`,

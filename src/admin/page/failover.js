@@ -25,12 +25,12 @@ export function failOver(model, service, onDone) {
     requestFor: ({ choice, length: lasts, reason }) => {
       const path = servicePath(service.name, "failover");
       if (choice === "auto") {
-        return { method: "DELETE", path, sentences: [`The failover to ${failover.pool} ends; ${name} returns according to its failback (${service.failback})`], button: "End the failover", done: () => `The failover of ${name} has ended` };
+        return { method: "DELETE", path, kept: failover, sentences: [`The failover to ${failover.pool} ends; ${name} returns according to its failback (${service.failback})`], button: "End the failover", done: () => `The failover of ${name} has ended` };
       }
       const pool = choice.slice("pool ".length);
       const body = { pool, ...(lasts && { for: lasts }), ...(reason && { reason }) };
       const sentences = [`${name} is answered by ${pool} whenever that is usable`, lasts ? `It ends by itself after ${lasts}` : "It stays until you end it"];
-      return { method: "PUT", path, hasTerms: true, body, sentences, button: `Fail over to ${pool}`, done: (told) => `${name} fails over to ${pool}${safety(told, model)}` };
+      return { method: "PUT", path, kept: failover, hasTerms: true, body, sentences, button: `Fail over to ${pool}`, done: (told) => `${name} fails over to ${pool}${safety(told, model)}` };
     },
     onDone,
   });

@@ -33,9 +33,12 @@ export function prepareChange() {
 }
 
 /// Opens the dialog for a change. It has a `title`, the state `now`, a `legend` and `choices`; and `requestFor`, which makes of
-/// the fields a request, with the words about it: `{ method, path, body, button, sentences, done }`.
+/// the fields a request, with the words about it: `{ method, path, kept, body, button, sentences, done }`. `kept` is the override that
+/// the page shows, or null: if another operator has changed it meanwhile, the server changes nothing.
 export function open(change) {
   current = change;
+  /// What the server has said of overrides that others have changed meanwhile, by path.
+  change.known = new Map();
   const form = $("change-form");
   form.reset();
   setText($("change-title"), change.title);
@@ -92,13 +95,14 @@ async function preview(change, wanted) {
   asking = new AbortController();
   const { signal } = asking;
   try {
-    const told = await request(dry(wanted), { ...wanted, body: wanted.body && { ...wanted.body, force: false, dry_run: true }, signal });
+    const told = await request(dry(wanted), { ...wanted, headers: expected(change, wanted), body: wanted.body && { ...wanted.body, force: false, dry_run: true }, signal });
     if (signal.aborted || current !== change) return;
     change.preview = told;
     const said = [...wanted.sentences, ...told.consequences.map((text) => `${text[0].toUpperCase()}${text.slice(1)}`)];
     show(said, false, told.needs_force);
   } catch (error) {
     if (signal.aborted || current !== change) return;
+    if (error.status === 412) return changedMeanwhile(change, wanted, error);
     show([], false);
     setText($("change-fault"), error.message);
   }
@@ -121,7 +125,7 @@ async function apply() {
   try {
     const isPut = wanted.method === "PUT";
     const path = !isPut && force ? `${wanted.path}?force=true` : wanted.path;
-    const told = await request(path, { ...wanted, body: isPut ? { ...wanted.body, force } : undefined });
+    const told = await request(path, { ...wanted, headers: expected(change, wanted), body: isPut ? { ...wanted.body, force } : undefined });
     // The dialog may be closed meanwhile, or open for another change.
     if (current === change) dialog.close();
     say([wanted.done(told), lost(told)].filter(Boolean).join(". "));
@@ -131,6 +135,7 @@ async function apply() {
       say(`${change.title}: ${error.message}`);
       return;
     }
+    if (error.status === 412) return changedMeanwhile(change, wanted, error);
     // The state may have changed since the preview.
     setText($("change-fault"), error.message);
     if (error.status === 409) {
@@ -139,6 +144,25 @@ async function apply() {
       ready();
     }
   }
+}
+
+/// The condition that the override is still the one that the operator has seen.
+function expected(change, { path, kept }) {
+  if (kept === undefined) return {};
+  const seen = change.known.has(path) ? change.known.get(path) : kept;
+  return seen ? { "If-Match": seen.etag } : { "If-None-Match": "*" };
+}
+
+/// Shows the change of the other operator, and asks again.
+function changedMeanwhile(change, { path }, { problem }) {
+  const other = problem.current ?? null;
+  change.known.set(path, other);
+  const what = other && (other.state ?? other.pool ?? `${other.percent} %`);
+  const why = other?.reason ? `, because: ${other.reason}` : "";
+  setText($("change-fault"), other
+    ? `Another operator has set ${what} meanwhile (${other.by ?? "unknown"}${why}). Nothing has changed yet: confirm to replace it`
+    : "Another operator has ended it meanwhile. Nothing has changed yet: confirm to set it again");
+  lookAheadAgain();
 }
 
 function lookAheadAgain() {

@@ -244,3 +244,60 @@ async fn a_reload_changes_the_token() {
     assert!(reload("0123456789abcdef").await.starts_with("http/1.1 401 "));
     assert!(reload("fedcba9876543210").await.starts_with("http/1.1 200 "));
 }
+
+#[tokio::test]
+async fn an_override_has_its_tag_and_requests_say_what_they_expect() {
+    let mut fixture = start(Some(status("")));
+    let (head, body) = fixture.request("GET", OVERRIDE).await;
+    let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let tag = shown["etag"].as_str().unwrap();
+    assert!(head.contains(&format!("etag: {tag}\r\n")), "{head}");
+    assert_eq!((&shown["state"], &shown["by"]), (&"drain".into(), &"an operator".into()));
+    let (head, problem) = fixture.request("GET", WEIGHT).await;
+    assert_problem(&head, &problem, 404);
+
+    let body = Some(r#"{"state":"drain"}"#);
+    let version = OverrideVersion(u64::from_str_radix(tag.trim_matches('"'), 16).unwrap());
+    for (method, path, headers, body, expected) in [
+        ("PUT", OVERRIDE, String::new(), body, Precondition::Anything),
+        ("PUT", OVERRIDE, format!("If-Match: {tag}\r\n"), body, Precondition::OneOf(vec![version])),
+        ("DELETE", OVERRIDE, format!("If-Match: \"x\", {tag}\r\n"), None, Precondition::OneOf(vec![version])),
+        ("PUT", WEIGHT, "If-None-Match: *\r\n".into(), Some(r#"{"percent":3}"#), Precondition::Nothing),
+        ("DELETE", WEIGHT, "If-Match: *\r\n".into(), None, Precondition::Something),
+    ] {
+        let (head, _) = fixture.send(method, path, &headers, body).await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        assert_eq!(fixture.overrides.recv().await.unwrap().expected, expected, "{method} {path} {headers}");
+    }
+    for headers in ["If-Match: x\r\n", "If-None-Match: \"x\"\r\n", "If-Match: *\r\nIf-None-Match: *\r\n"] {
+        let (head, problem) = fixture.send("DELETE", OVERRIDE, headers, None).await;
+        assert_problem(&head, &problem, 400);
+    }
+    let (head, problem) = fixture.send("PUT", OVERRIDE, "If-Match: \"0000000000000bad\"\r\n", body).await;
+    assert_problem(&head, &problem, 412);
+    assert!(head.contains(&format!("etag: {tag}\r\n")), "the present one: {head}");
+    let problem: serde_json::Value = serde_json::from_str(&problem).unwrap();
+    assert_eq!(problem["current"], shown);
+}
+
+#[tokio::test]
+async fn what_is_no_bulk_request_says_why() {
+    let fixture = start(Some(status("")));
+    for (body, expected) in [
+        (r#"{"state":"drain"}"#, ": `select` is missing"),
+        (r#"{"select":{},"state":"drain"}"#, "`select` must have at least one of"),
+        (r#"{"select":{"site":"b"}}"#, "exactly one of `state`, `percent`"),
+        (r#"{"select":{"site":"b"},"state":"drain","percent":3}"#, "exactly one of `state`, `percent`"),
+        (r#"{"select":{"site":"b"},"auto":true}"#, "the body must be an object"),
+        (r#"{"select":{"site":"b"},"auto":"state","for":"1h"}"#, "takes neither `for` nor `reason`"),
+        (r#"{"select":{"site":"b"},"percent":1001}"#, "`percent` must be a whole number"),
+        (r#"{"select":{"backends":"b"},"state":"up"}"#, "`backends` is not known; these are: `pool`"),
+    ] {
+        let (head, problem) = fixture.send("POST", "/api/v1/overrides", "", Some(body)).await;
+        assert_problem(&head, &problem, 400);
+        assert!(problem.replace("\\\"", "\"").contains(expected), "{body}: {problem}");
+    }
+    let body = r#"{"select":{"site":"b"},"state":"drain","dry_run":true}"#;
+    let tried = fixture.json("POST", "/api/v1/overrides", Some(body)).await;
+    assert_eq!(tried, serde_json::json!({"dry_run": true, "needs_force": false, "consequences": []}));
+}

@@ -75,6 +75,7 @@ async fn it_is_safe_to_stop_a_backend_when_the_ttls_that_were_handed_out_are_ove
             reason: None,
             force: true,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         let now = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
         now.backend.overridden.unwrap().safe_at.unwrap()

@@ -28,7 +28,16 @@ async fn fleet() -> (CheckerHandle, Script) {
 
 async fn change(handle: &CheckerHandle, pool: &str, backend: &str, change: OverrideChange) {
     let (pool, backend, by) = (pool.into(), backend.into(), "a test".into());
-    let request = OverrideRequest { pool, backend, change, length: None, reason: None, force: true, by };
+    let request = OverrideRequest {
+        pool,
+        backend,
+        change,
+        length: None,
+        reason: None,
+        force: true,
+        by,
+        expected: Precondition::default(),
+    };
     ask(handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
 }
 
@@ -45,6 +54,7 @@ async fn fail_over(handle: &CheckerHandle, pool: Option<&str>) {
         reason: None,
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     ask(handle, |reply| CheckerCommand::ChangeService(ServiceRequest::FailOver(failover), reply))
         .await

@@ -21,6 +21,7 @@ async fn asked(
         reason: None,
         force,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     let texts = |consequences: Vec<Consequence>| consequences.into_iter().map(|one| one.text).collect();
     // A preview tells the same, and changes nothing, or the request after it would tell something else.
@@ -210,6 +211,7 @@ async fn a_second_override_keeps_the_reason_of_the_first() {
             reason: reason.map(str::to_owned),
             force: false,
             by: "192.0.2.200:4711 with the token".into(),
+            expected: Precondition::default(),
         };
         let done = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
         (done.before.map(|before| before.value), done.backend.overridden.and_then(|kept| kept.reason))
@@ -245,6 +247,7 @@ async fn a_failover_is_compared_with_what_its_own_service_answers() {
         reason: None,
         force: false,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     let request = ServiceRequest::FailOver(failover);
     let changed = ask(&handle, |reply| CheckerCommand::ChangeService(request, reply)).await.unwrap();

@@ -218,6 +218,7 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
             reason: None,
             force: true,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         ask(&handle, |reply| CheckerCommand::Override(request, reply))
     };
@@ -284,6 +285,7 @@ async fn over(handle: &CheckerHandle, backend: &str, state: Option<Override>) {
         reason: None,
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     ask(handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
 }

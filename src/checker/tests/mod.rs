@@ -1,6 +1,7 @@
 //! The checker on a paused clock with scripted probes, and on the real clock with real sockets.
 
 mod basics;
+mod bulk;
 mod checks;
 mod certainty;
 mod conditions;

@@ -15,6 +15,7 @@ fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
         reason: None,
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     }
 }
 

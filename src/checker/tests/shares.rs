@@ -167,6 +167,7 @@ async fn the_weight_that_is_shown_is_the_one_that_is_drawn_by() {
         reason: None,
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     for (backend, state, expected) in [
         ("192.0.2.1", Override::Drain, [0, 100, 0]),

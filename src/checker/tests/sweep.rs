@@ -184,6 +184,7 @@ async fn live(seed: u64) {
                         reason: None,
                         force: true,
                         by: "a test".into(),
+                        expected: Precondition::Anything,
                     };
                     ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
                 }

@@ -15,6 +15,7 @@ fn request(backend: &str, change: OverrideChange) -> OverrideRequest {
         reason: None,
         force: false,
         by: "a test".into(),
+        expected: Precondition::default(),
     }
 }
 

@@ -10,6 +10,8 @@ pub(super) struct Met {
     pub(super) overrides: usize,
     pub(super) weights: usize,
     pub(super) refused: usize,
+    pub(super) bulk: usize,
+    pub(super) refused_bulk: usize,
     pub(super) ended: usize,
     pub(super) lost: usize,
     pub(super) stalls: usize,
@@ -51,6 +53,8 @@ impl Met {
             overrides: self.overrides + other.overrides,
             weights: self.weights + other.weights,
             refused: self.refused + other.refused,
+            bulk: self.bulk + other.bulk,
+            refused_bulk: self.refused_bulk + other.refused_bulk,
             ended: self.ended + other.ended,
             lost: self.lost + other.lost,
             stalls: self.stalls + other.stalls,
@@ -86,12 +90,19 @@ impl Met {
         let Self { held, refused, voids, stale, snapshots, compared, .. } = self;
         let others = [held, refused, voids, stale, snapshots, compared];
         let certainty = [self.uncertain, self.completions];
+        let of_bulk = [self.bulk, self.refused_bulk];
         let Self { waiting_tiers, returns, returns_by_hand, refused_returns, recalled, .. } = self;
         let of_tiers = [waiting_tiers, returns, returns_by_hand, refused_returns, recalled];
         let Self { failovers, refused_failovers, ended_failovers, lost_failovers, idle_failovers, .. } = self;
         let of_failovers = [failovers, refused_failovers, ended_failovers, lost_failovers, idle_failovers];
-        let counts =
-            often.into_iter().chain(also).chain(others).chain(of_tiers).chain(of_failovers).chain(certainty);
+        let counts = often
+            .into_iter()
+            .chain(also)
+            .chain(others)
+            .chain(of_tiers)
+            .chain(of_failovers)
+            .chain(certainty)
+            .chain(of_bulk);
         counts.min() >= Some(1)
     }
 }

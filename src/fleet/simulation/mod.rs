@@ -17,6 +17,7 @@
 //!
 //! Each failure prints its seed; `STEERD_SEED=n` replays that run alone.
 
+mod bulk;
 mod certainty;
 mod changes;
 mod configuration;

@@ -10,13 +10,14 @@ use crate::events::Events;
 use crate::fleet::calendar::Stamp;
 use crate::fleet::slots::Class;
 use crate::fleet::{
-    Capacity, ChangeRefused, ChangeRequest, Clocks, Due, FailoverRequest, Fleet, FleetSetup, Launch, Memory,
-    MemoryChanges, NewConfiguration, Outputs, Overridden, OverrideChange, OverrideRefused, OverrideRequest,
-    ProbeRun, Reloaded, Running, ServiceChanged, ServiceRefused, ServiceRequest, Survey,
+    BulkOverridden, BulkRefused, BulkRequest, Capacity, ChangeRefused, ChangeRequest, Clocks, Due,
+    FailoverRequest, Fleet, FleetSetup, Launch, Memory, MemoryChanges, NewConfiguration, Outputs, Overridden,
+    OverrideChange, OverrideRefused, OverrideRequest, ProbeRun, Reloaded, Running, ServiceChanged,
+    ServiceRefused, ServiceRequest, Survey,
 };
 use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
-use crate::pool::PoolId;
+use crate::pool::{Override, PoolId};
 use crate::probe::Report;
 use crate::table::{Progress, Table};
 
@@ -36,6 +37,8 @@ pub(super) enum Fault {
     OverrideByTimeOfDay,
     OverrideLostByReload,
     WeightEndsState,
+    BulkForgetsOne,
+    BulkInTwoTables,
     WeightLostByReload,
     SuspicionEndsLate,
     SuspicionLostByReload,
@@ -72,7 +75,7 @@ pub(super) enum Fault {
     RestartRevivesFailovers,
 }
 
-pub(super) const FAULTS: [Fault; 48] = [
+pub(super) const FAULTS: [Fault; 50] = [
     Fault::SlotKept,
     Fault::SlotGivenBackEarly,
     Fault::ReportDropped,
@@ -87,6 +90,8 @@ pub(super) const FAULTS: [Fault; 48] = [
     Fault::OverrideByTimeOfDay,
     Fault::OverrideLostByReload,
     Fault::WeightEndsState,
+    Fault::BulkForgetsOne,
+    Fault::BulkInTwoTables,
     Fault::WeightLostByReload,
     Fault::SuspicionEndsLate,
     Fault::SuspicionLostByReload,
@@ -339,6 +344,28 @@ impl Subject {
             return self.fleet.override_backend(other);
         }
         overridden
+    }
+
+    pub(super) fn override_many(&mut self, request: BulkRequest) -> Result<BulkOverridden, BulkRefused> {
+        let (change, by) = (request.change, request.by.clone());
+        let mut first = self.fleet.selected(&request.selection).unwrap_or_default();
+        let done = self.fleet.override_many(request)?;
+        if self.has(Fault::BulkForgetsOne)
+            && let Some((id, index)) = first.pop_first().and_then(|(id, of)| Some((id, of.first().copied()?)))
+        {
+            let other = match change {
+                OverrideChange::State(None) => OverrideChange::State(Some(Override::Down)),
+                OverrideChange::State(_) => OverrideChange::State(None),
+                OverrideChange::Weight(None) => OverrideChange::Weight(Some(7)),
+                OverrideChange::Weight(_) => OverrideChange::Weight(None),
+            };
+            self.fleet.say((id, index, change.kind()), (other, None, None), &by);
+        }
+        if self.has(Fault::BulkInTwoTables) {
+            self.fleet.touched.insert(PoolId(0));
+            self.fleet.publish(None);
+        }
+        Ok(done)
     }
 
     pub(super) fn fail_over(

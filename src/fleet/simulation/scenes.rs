@@ -14,7 +14,8 @@ use crate::fleet::simulation::world::report;
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::fleet::{
     Capacity, Clocks, FailoverRequest, Fleet, FleetSetup, Launch, Memory, NewConfiguration, Outputs,
-    OverrideChange, OverrideRequest, RememberedOverride, RememberedState, RememberedTier, Running,
+    OverrideChange, OverrideRequest, Precondition, RememberedOverride, RememberedState, RememberedTier,
+    Running,
 };
 use crate::health::{Moment, Outcome, Verdict};
 use crate::metrics::Metrics;
@@ -128,6 +129,7 @@ fn an_override_ends_on_time_while_nothing_else_is_due() {
         reason: None,
         force: false,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     scene.fleet.override_backend(request).unwrap();
     let eligible = |scene: &Scene| {
@@ -193,6 +195,7 @@ fn a_failover_says_when_the_other_pools_are_safe() {
             reason: None,
             force: false,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         scene.fleet.fail_over(request).unwrap()
     };
@@ -210,6 +213,7 @@ fn a_failover_says_when_the_other_pools_are_safe() {
             reason: None,
             force: false,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         scene.fleet.override_backend(request).unwrap().backend.overridden.unwrap().safe_at
     };

@@ -11,7 +11,7 @@ use crate::fleet::simulation::planted::DAY;
 use crate::fleet::simulation::tiers::{Place, can_answer, pools};
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
-use crate::fleet::{FailbackRequest, FailoverRequest, ServiceRefused};
+use crate::fleet::{FailbackRequest, FailoverRequest, Precondition, ServiceRefused};
 use crate::pool::{Family, PoolId};
 use crate::service::Failback;
 use crate::table::{Decision, ServiceView, Table};
@@ -173,6 +173,7 @@ impl World {
             reason: None,
             force,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         match self.subject.fail_over(request) {
             Ok(_) => {

@@ -20,7 +20,7 @@ use crate::fleet::simulation::tiers::Tiers;
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
 use crate::fleet::{
     BackendStatus, Capacity, Clocks, Due, FleetSetup, LATE, Launch, Memory, OverrideChange, OverrideRefused,
-    OverrideRequest, ProbeRun, Running,
+    OverrideRequest, Precondition, ProbeRun, Running,
 };
 use crate::health::simulation::behaviour::{Behaviour, longest_round};
 use crate::health::{Moment, Outcome, TargetId};
@@ -398,7 +398,8 @@ impl World {
         match self.rng.random_range(0..100) {
             0..16 => self.everyone_changes(),
             16..40 => self.someone_changes(),
-            40..52 => return self.override_backend(),
+            40..49 => return self.override_backend(),
+            49..52 => return self.override_many(),
             52..54 => return self.fail_back(),
             54..58 => return self.fail_over(),
             58..67 => return self.reload(),
@@ -486,6 +487,7 @@ impl World {
             reason: None,
             force,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         let before = Arc::clone(self.subject.fleet.table());
         match self.subject.override_backend(request) {

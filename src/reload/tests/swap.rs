@@ -251,6 +251,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         reason: Some("kernel".into()),
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     let first = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     let first = first.backend.overridden.clone();
@@ -267,6 +268,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         reason: None,
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     ask(&handle, |reply| CheckerCommand::Override(again, reply)).await.unwrap();
     log.take("");
@@ -297,6 +299,7 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
         reason: None,
         force: true,
         by: "a test".into(),
+        expected: Precondition::default(),
     };
     let now = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     let safe_at = now.backend.overridden.as_ref().unwrap().safe_at.unwrap();
@@ -453,6 +456,7 @@ async fn an_override_that_is_lost_is_a_difference() {
             reason,
             force: true,
             by: "a test".into(),
+            expected: Precondition::default(),
         };
         ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     }
