@@ -250,3 +250,47 @@ fn directory_with_state() -> TempDir {
     std::fs::create_dir(directory.path().join("state")).unwrap();
     directory
 }
+
+/// The commands for all backends of a site, and the entity tag of an override over a restart.
+#[test]
+fn a_site_is_drained_by_one_command_and_tags_outlast_a_restart() {
+    let config = "state_dir = \"state\"\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
+         [pools.web]\nbackends = [\n\
+         { name = \"a1\", address = \"192.0.2.11\", site = \"a\" },\n\
+         { name = \"b1\", address = \"192.0.2.21\", site = \"b\" },\n\
+         { name = \"b2\", address = \"192.0.2.22\", site = \"b\" },\n]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\nttl = \"1s\"\n";
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    std::fs::create_dir(directory.path().join("state")).unwrap();
+    let server = Steerd::start_in(directory, config);
+    let steerd = |arguments: &[&str]| {
+        let admin = format!("http://{}", server.admin);
+        let output = Command::new(STEERD).args(arguments).args(["--admin", &admin]).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, said) = steerd(&["drain", "w*/*"]);
+    assert!(code == 1 && said.contains("web has no usable ipv4 address any more"), "{said}");
+    let (code, said) = steerd(&["drain", "web/*", "--site", "b", "--reason", "racks", "--wait"]);
+    assert_eq!(code, 0, "{said}");
+    for backend in ["b1", "b2"] {
+        assert!(said.contains(&format!("web/{backend}: drain;")), "{said}");
+        assert!(said.contains(&format!("web/{backend}: it may be stopped now")), "{said}");
+    }
+    assert!(said.contains("0 of 2 safe; web/b1: clients may use its addresses for"), "{said}");
+    assert!(!said.contains("web/a1"), "{said}");
+    let (code, said) = steerd(&["down", "web/b1"]);
+    assert!(code == 0 && said.contains("\n  replaces drain by 127.0.0.1:"), "{said}");
+    let (code, said) = steerd(&["drain", "web/x*"]);
+    assert!(code == 1 && said.contains("there is no backend `x*` in the pools `web`"), "{said}");
+    let (code, said) = steerd(&["weight", "web/b?", "50%"]);
+    assert!(code == 0 && said.contains("web/b2: 50% of its weight"), "{said}");
+
+    let path = "/api/v1/pools/web/backends/b1/override";
+    let (_, before) = server.request("GET", path, "");
+    let server = Steerd::start_in(server.end("TERM"), config);
+    let (_, after) = server.request("GET", path, "");
+    assert_eq!(before, after, "with its tag");
+    assert!(after["etag"].is_string(), "{after}");
+}
