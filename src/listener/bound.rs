@@ -55,6 +55,9 @@ fn explain(error: &io::Error) -> String {
 #[derive(Debug)]
 pub struct BoundListeners {
     pub(super) endpoints: Vec<Endpoint>,
+    /// Those of an earlier process that are no longer wanted. They are read until it has ended, because their queues are
+    /// not empty, and the kernel prefers them to a wider address.
+    pub(super) retired: Vec<Endpoint>,
     workers: usize,
     pub(super) placement: Placement,
 }
@@ -93,7 +96,7 @@ pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<BoundListeners, 
 }
 
 /// Like [`bind`]. The sockets in `earlier` come from the process that this one replaces: an address that is still
-/// wanted keeps them; the others are closed, after those that take their place are bound.
+/// wanted keeps them; the others are read until [`Listeners::retire`](super::Listeners::retire).
 ///
 /// # Errors
 /// Those of [`bind`].
@@ -114,7 +117,8 @@ pub fn bind_after(
         None => Endpoint::bind(*wanted, workers, &earlier),
     };
     let endpoints = addresses.iter().zip(kept).map(endpoint).collect::<Result<_, _>>()?;
-    Ok(BoundListeners { endpoints, workers, placement: Placement::new(configured, workers) })
+    let placement = Placement::new(configured, workers);
+    Ok(BoundListeners { endpoints, retired: earlier, workers, placement })
 }
 
 /// Takes the endpoint of an address. Port 0 stands for any port.
@@ -218,7 +222,8 @@ impl BoundListeners {
     /// Returns the system's error: no more descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
         let endpoints = self.endpoints.iter().map(Endpoint::try_clone).collect::<io::Result<_>>()?;
-        Ok(Self { endpoints, workers: self.workers, placement: self.placement.clone() })
+        let (retired, placement) = (Vec::new(), self.placement.clone());
+        Ok(Self { endpoints, retired, workers: self.workers, placement })
     }
 
     /// Number of descriptors that the listeners need: two for each socket, because an upgrade needs a second one, and

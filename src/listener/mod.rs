@@ -8,6 +8,7 @@ pub(crate) mod closing;
 pub(crate) mod connections;
 mod limits;
 mod placement;
+mod retiring;
 pub mod pressure;
 pub mod rate_limit;
 mod signature;
@@ -30,9 +31,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::rate_limit::{IPV4_PREFIX, IPV6_PREFIX, LimitAction, Limiter};
+use self::retiring::Retiring;
 use self::tcp::TcpContext;
 use self::udp::WorkerSocket;
 use crate::answer::{self, Client, CookieProof, Disposition, Reply, Responder};
+use crate::counters::CounterRow;
 use crate::metrics::{Batch, Counted, Dropped, LimitedReply, Metrics};
 use crate::network::Network;
 use crate::sys::clock::unix_time;
@@ -78,6 +81,7 @@ impl BoundListeners {
             course,
             tcp: Some(Arc::clone(&tcp)),
             moving,
+            retiring: None,
             workers: Vec::new(),
             ended: Arc::clone(&ended),
         };
@@ -96,9 +100,16 @@ impl BoundListeners {
                 accept.await;
             });
         }
+        if !self.retired.is_empty() {
+            let retiring = Retiring::start(self.retired, &tcp, |sockets, stop| {
+                udp::Worker::new(CounterRow::Shared, None, sockets, published, metrics, limits, stop)
+            });
+            listeners.retiring = Some(retiring?);
+        }
         for (number, sockets) in sockets.into_iter().enumerate() {
             let cpu = self.placement.cpu(number);
-            let worker = udp::Worker::new(number, cpu, sockets, published, metrics, limits, &stop)?;
+            let row = CounterRow::Own(number);
+            let worker = udp::Worker::new(row, cpu, sockets, published, metrics, limits, &stop)?;
             let thread = std::thread::Builder::new().name(format!("udp-{number}"));
             let notice = EndNotice(Arc::clone(&ended));
             listeners.workers.push(thread.spawn(move || {
@@ -120,6 +131,8 @@ pub struct Listeners {
     tcp: Option<Arc<tcp::TcpShared>>,
     /// The connections that are handed over.
     moving: mpsc::UnboundedReceiver<TcpStream>,
+    /// The sockets of an earlier process that are no longer wanted.
+    retiring: Option<Retiring>,
     workers: Vec<JoinHandle<()>>,
     ended: Arc<Notify>,
 }
@@ -163,6 +176,14 @@ impl Listeners {
             tcp::welcome(stream, peer, tcp);
         }
         Ok(())
+    }
+
+    /// Closes the sockets of the earlier process that are no longer wanted, now that it has ended: at first nothing more
+    /// arrives there, then their queues are emptied.
+    pub fn retire(&mut self) {
+        if let Some(retiring) = self.retiring.take() {
+            retiring.close();
+        }
     }
 
     /// Reads no more queries from sockets, and accepts no more connections. Open connections end their current query

@@ -88,9 +88,9 @@ struct BatchAnswerer {
 }
 
 impl Worker {
-    /// The worker with this number, pinned to this CPU if one is given.
+    /// A worker that counts in this row, pinned to this CPU if one is given.
     pub(super) fn new(
-        number: usize,
+        row: CounterRow,
         cpu: Option<usize>,
         sockets: Vec<WorkerSocket>,
         published: &Published,
@@ -106,7 +106,7 @@ impl Worker {
             resting: Vec::with_capacity(sockets.len()),
             sockets,
             ready,
-            row: CounterRow::Own(number),
+            row,
             cpu,
             metrics: Arc::clone(metrics),
             stop: Arc::clone(stop),

@@ -109,6 +109,9 @@ impl Server {
             return Err(error);
         }
         talk.committed().await.map_err(lost)?;
+        if let Some(listeners) = &mut self.listeners {
+            listeners.retire();
+        }
         let version = env!("CARGO_PKG_VERSION");
         tell!(
             self.events.at(SystemTime::now()),

@@ -289,6 +289,45 @@ fn the_old_process_goes_on_if_the_new_one_fails() {
     std::mem::forget(server.ledger.take());
 }
 
+/// Keys that a reload cannot change take effect, and nothing is lost, whether workers come or go and whether one address
+/// includes the other.
+#[test]
+fn other_addresses_and_workers_take_effect_without_loss() {
+    let port = free_port("127.0.0.1");
+    let _nginx = Nginx::start("127.0.0.1", port, "return 200;");
+    let mut server = Upgraded::start(&pool(port), "");
+    let first = std::fs::read_to_string(server.file()).unwrap();
+    let (dns, admin) = (server.dns.port(), server.admin);
+    let load = Load::start(&server, 2, 2);
+    let mut upgrade = |listen: &str, workers: usize, admin: &str| {
+        let text = first
+            .replace(
+                &format!("listen = [\"127.0.0.1:{dns}\"]"),
+                &format!("listen = [{listen}]\nworkers = {workers}"),
+            )
+            .replace(&format!("listen = \"{}\"", server.admin), &format!("listen = \"{admin}\""));
+        std::fs::write(server.file(), text).unwrap();
+        let (status, reply) = server.upgrade();
+        assert_eq!(status, 200, "{reply}");
+        server.admin = admin.replace("0.0.0.0", "127.0.0.1").parse().unwrap();
+        wait_for("the admin server listens", || (http_get(server.admin, "/readyz").0 == 200).then_some(()));
+    };
+    let specific = format!("\"127.0.0.1:{dns}\"");
+    upgrade(&specific, 4, &admin.to_string());
+    upgrade(&specific, 1, &admin.to_string());
+    upgrade(&format!("\"0.0.0.0:{dns}\""), 2, &admin.to_string());
+    let other = format!("127.0.0.1:{}", free_port("127.0.0.1"));
+    upgrade(&format!("{specific}, \"127.0.0.7:{dns}\""), 2, &other);
+    load.end(0);
+    let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(&query(7, "www.lb.example.test"), ("127.0.0.7", dns)).unwrap();
+    socket.recv(&mut [0; 512]).unwrap();
+    assert!(TcpStream::connect(admin).is_err(), "the old admin address is closed");
+    // The second address had test queries of its own, and the counters are those of another address now.
+    std::mem::forget(server.ledger.take());
+}
+
 /// SIGUSR2 upgrades; a SIGHUP meanwhile is obeyed afterwards; the lock of `state_dir` goes with it.
 #[test]
 fn a_signal_upgrades_and_the_lock_goes_with_it() {
