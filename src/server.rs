@@ -235,7 +235,8 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
     let alerts = AlertsHandle::new(sources);
     let audit = {
         let (place, metrics) = (keeper.place().subscribe(), Arc::clone(&metrics));
-        AuditHandle::start(place, metrics, events.clone(), alerts.clone()).map_err(StartError::Audit)?
+        AuditHandle::start(place, server.state_dir.clone(), metrics, events.clone(), alerts.clone())
+            .map_err(StartError::Audit)?
     };
     let reach = Reach {
         checker: checker.clone(),

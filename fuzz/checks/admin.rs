@@ -115,7 +115,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
     let state_dir = watch::channel(None).0;
     let alerts = AlertsHandle::new(sources);
     let audit =
-        AuditHandle::start(state_dir.subscribe(), Arc::clone(&metrics), events.clone(), alerts.clone())
+        AuditHandle::start(state_dir.subscribe(), None, Arc::clone(&metrics), events.clone(), alerts.clone())
             .unwrap();
     let limits = InForce::new(Limits::default(), usize::MAX);
     let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());

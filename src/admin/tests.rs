@@ -171,7 +171,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     };
     let alerts = AlertsHandle::new(sources);
     let audit =
-        AuditHandle::start(state_dir.subscribe(), Arc::clone(&metrics), events.clone(), alerts.clone())
+        AuditHandle::start(state_dir.subscribe(), None, Arc::clone(&metrics), events.clone(), alerts.clone())
             .unwrap();
     let limits = InForce::new(Limits::default(), usize::MAX);
     let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());

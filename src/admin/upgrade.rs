@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::admin::asker::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Sources, json};
+use crate::audit::Author;
 use crate::upgrade::{ChangeGate, UpgradeRefused, UpgradeReport};
 
 /// The path of the request, which is also allowed while an upgrade is under way.
@@ -27,7 +28,7 @@ struct UpgradeReply {
 }
 
 pub(super) async fn upgrade(State(sources): State<Sources>, asker: Asker) -> Result<Response, Problem> {
-    match sources.upgrade.upgrade(asker.to_string()).await {
+    match sources.upgrade.upgrade(Author::from(&asker)).await {
         Ok(UpgradeReport { pid, version, took, connections }) => {
             Ok(json(&UpgradeReply { pid, version, took_seconds: took.as_secs_f64(), connections }))
         }

@@ -16,6 +16,7 @@ mod file;
 mod writer;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
@@ -106,12 +107,14 @@ struct AuditState {
 }
 
 impl AuditHandle {
-    /// Starts the thread that writes to the directory in `place`, and reads the last entries that are there.
+    /// Starts the thread that writes to the directory in `place`, and reads the last entries that are in `earlier`. At an
+    /// upgrade, the directory belongs to the other process at first.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(
         place: watch::Receiver<Option<StateDirectory>>,
+        earlier: Option<PathBuf>,
         metrics: Arc<Metrics>,
         events: Events,
         alerts: AlertsHandle,
@@ -126,7 +129,7 @@ impl AuditHandle {
             place,
         });
         let own = Arc::clone(&shared);
-        thread::Builder::new().name("audit".into()).spawn(move || writer::run(&own))?;
+        thread::Builder::new().name("audit".into()).spawn(move || writer::run(&own, earlier.as_deref()))?;
         Ok(Self(Arc::new(AuditEnd(shared))))
     }
 

@@ -34,7 +34,9 @@ fn start(directory: Option<&Path>) -> Running {
         AlertSources { checker, events: events.clone(), metrics: Arc::clone(&metrics), admin: None };
     let place = watch::Sender::new(directory.map(|path| StateDirectory::unlocked(path.into())));
     let alerts = AlertsHandle::new(sources);
-    let handle = AuditHandle::start(place.subscribe(), Arc::clone(&metrics), events.clone(), alerts).unwrap();
+    let earlier = place.borrow().as_ref().map(|place| place.directory().to_owned());
+    let handle =
+        AuditHandle::start(place.subscribe(), earlier, Arc::clone(&metrics), events.clone(), alerts).unwrap();
     Running { handle, place, metrics, events }
 }
 

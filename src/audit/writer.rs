@@ -1,5 +1,6 @@
 //! The thread that writes the entries, in batches.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,10 +32,9 @@ pub struct AuditOutputs {
 }
 
 /// Reads the entries of earlier runs, then writes those that are noted, until the audit ends.
-pub(super) fn run(shared: &AuditShared) {
-    let place = shared.place.borrow().clone();
-    if let Some(place) = place {
-        let earlier = file::last(place.directory(), AUDIT_KEPT);
+pub(super) fn run(shared: &AuditShared, earlier: Option<&Path>) {
+    if let Some(directory) = earlier {
+        let earlier = file::last(directory, AUDIT_KEPT);
         shared.state().recall(earlier);
     }
     while let Some(batch) = next_batch(shared) {

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
+use crate::audit::{AuditAction, AuditEntry, Author};
 use crate::checker::CheckerCommand;
 use crate::events::tell;
 use crate::fleet::Survey;
@@ -52,7 +53,7 @@ pub(super) struct Handing {
 
 impl Server {
     /// Lets a new process of the same program take over. Afterwards this one only has to [`Server::leave`].
-    /// `reload_wanted` is set when somebody requests a reload meanwhile; `by` is the client, for the log.
+    /// `reload_wanted` is set when somebody requests a reload meanwhile; `author` is the client.
     ///
     /// If the future is dropped, DNS may not be answered any more: the server must be stopped.
     ///
@@ -60,13 +61,13 @@ impl Server {
     /// Why this process goes on.
     pub async fn upgrade(
         &mut self,
-        by: &str,
+        author: &Author,
         reload_wanted: &AtomicBool,
     ) -> Result<UpgradeReport, UpgradeRefused> {
-        let began = Instant::now();
+        let (began, by) = (Instant::now(), &*author.by);
         info!(asked_by = by, "upgrade: a new process of this program is started");
         systemd::tell(ServiceState::Reloading);
-        let outcome = self.try_upgrade(began, reload_wanted).await;
+        let outcome = self.try_upgrade(began, author, reload_wanted).await;
         let teller = self.events.at(SystemTime::now());
         match &outcome {
             Ok(UpgradeReport { pid, version, took, connections }) => {
@@ -85,6 +86,7 @@ impl Server {
                 self.resume().await;
                 systemd::tell(ServiceState::Ready);
                 tell!(teller, error, Server, asked_by = by, "upgrade refused: {refused}");
+                self.audit.note(audit_entry(author.clone(), "", Some(refused.to_string())));
             }
         }
         outcome
@@ -93,13 +95,14 @@ impl Server {
     async fn try_upgrade(
         &mut self,
         began: Instant,
+        author: &Author,
         reload_wanted: &AtomicBool,
     ) -> Result<UpgradeReport, UpgradeRefused> {
         if std::process::id() == 1 {
             return Err(UpgradeRefused::FirstProcess);
         }
         let Some(sockets) = self.handing.sockets.take() else { return Err(UpgradeRefused::NotServing) };
-        let outcome = self.hand_over(&sockets, began, reload_wanted).await;
+        let outcome = self.hand_over(&sockets, began, author, reload_wanted).await;
         self.handing.sockets = Some(sockets);
         outcome
     }
@@ -108,6 +111,7 @@ impl Server {
         &mut self,
         sockets: &BoundListeners,
         began: Instant,
+        author: &Author,
         reload_wanted: &AtomicBool,
     ) -> Result<UpgradeReport, UpgradeRefused> {
         let mut successor = Successor::start(&self.handing.program).await?;
@@ -149,7 +153,8 @@ impl Server {
         let counters = counters.map_err(|error| UpgradeRefused::State(error.to_string()))?;
         // From now on the new process writes there.
         self.keeper.place().send_replace(None);
-        let committed = successor.commit(counters, reload_wanted.load(Ordering::Relaxed)).await;
+        let committed =
+            successor.commit(counters, reload_wanted.load(Ordering::Relaxed), author.clone()).await;
         if let Err(refused) = committed {
             self.keeper.place().send_replace(place);
             return Err(refused);
@@ -218,6 +223,19 @@ impl Server {
                 let _ = listeners.adopt(stream);
             }
         }
+    }
+}
+
+/// The entry of an upgrade to this version, or of a refused one.
+pub(super) fn audit_entry(author: Author, version: &str, refused: Option<String>) -> AuditEntry {
+    AuditEntry {
+        action: AuditAction::Upgrade,
+        subject: String::new(),
+        author,
+        reason: None,
+        before: None,
+        after: refused.is_none().then(|| format!("process {}, version {version}", std::process::id())),
+        refused,
     }
 }
 

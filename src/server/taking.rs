@@ -10,6 +10,7 @@ use crate::admin;
 use crate::config::Setup;
 use crate::events::tell;
 use crate::listener;
+use crate::server::handing::audit_entry;
 use crate::server::{self, Foundation, Server, StartError};
 use crate::state::{self, StateDirectory};
 use crate::upgrade::{Conversation, HandOverStep, Handed, Predecessor};
@@ -90,7 +91,7 @@ impl Server {
             return Err(StartError::Listeners(error));
         }
         talk.answering().await.map_err(lost)?;
-        let (counters, reload) = loop {
+        let (counters, reload, author) = loop {
             match talk.next().await.map_err(lost)? {
                 HandOverStep::Connection(stream) => {
                     if let Some(listeners) = &self.listeners
@@ -99,7 +100,7 @@ impl Server {
                         debug!(%error, "a connection has ended while it was handed over");
                     }
                 }
-                HandOverStep::Commit { counters, reload } => break (counters, reload),
+                HandOverStep::Commit { counters, reload, by } => break (counters, reload, by),
             }
         };
         let metrics = self.metrics.clone();
@@ -113,6 +114,7 @@ impl Server {
             listeners.retire();
         }
         let version = env!("CARGO_PKG_VERSION");
+        self.audit.note(audit_entry(author, version, None));
         tell!(
             self.events.at(SystemTime::now()),
             info,

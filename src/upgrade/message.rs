@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Author;
+
 /// The version of the protocol. Two processes with different ones do not replace each other.
 pub(super) const PROTOCOL: u32 = 1;
 
@@ -54,6 +56,8 @@ pub(super) enum FromPredecessor {
         counters: String,
         /// Whether a reload was requested meanwhile.
         reload: bool,
+        /// The client that requested the upgrade.
+        by: Author,
     },
 }
 

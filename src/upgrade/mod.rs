@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc, oneshot};
 
+use crate::audit::Author;
 use crate::printable::quoted;
 
 pub use predecessor::{Conversation, HandOverStep, Handed, Predecessor};
@@ -155,8 +156,8 @@ impl Program {
 /// A request for an upgrade.
 #[derive(Debug)]
 pub struct UpgradeRequest {
-    /// The client, for the log.
-    pub by: String,
+    /// The client.
+    pub by: Author,
     /// Takes the outcome.
     pub reply: oneshot::Sender<Result<UpgradeReport, UpgradeRefused>>,
 }
@@ -173,11 +174,11 @@ impl UpgradeHandle {
         (Self(sender), requests)
     }
 
-    /// Upgrades, and waits for the outcome. `by` is the client, for the log.
+    /// Upgrades, and waits for the outcome. `by` is the client.
     ///
     /// # Errors
     /// Why this process goes on.
-    pub async fn upgrade(&self, by: String) -> Result<UpgradeReport, UpgradeRefused> {
+    pub async fn upgrade(&self, by: Author) -> Result<UpgradeReport, UpgradeRefused> {
         let (reply, outcome) = oneshot::channel();
         self.0.try_send(UpgradeRequest { by, reply }).map_err(|_| UpgradeRefused::Busy)?;
         outcome.await.unwrap_or(Err(UpgradeRefused::Busy))
@@ -186,7 +187,7 @@ impl UpgradeHandle {
     /// Requests an upgrade without waiting for it.
     pub fn signal(&self) {
         let (reply, _) = oneshot::channel();
-        let _ = self.0.try_send(UpgradeRequest { by: "SIGUSR2".into(), reply });
+        let _ = self.0.try_send(UpgradeRequest { by: Author::signal("SIGUSR2"), reply });
     }
 }
 

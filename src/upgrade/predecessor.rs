@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::audit::Author;
 use crate::listener::Endpoint;
 use crate::upgrade::TAKE_OVER;
 use crate::upgrade::channel::{self, Channel};
@@ -35,6 +36,8 @@ pub enum HandOverStep {
         counters: String,
         /// Whether a reload was requested meanwhile.
         reload: bool,
+        /// The client that requested the upgrade.
+        by: Author,
     },
 }
 
@@ -148,7 +151,9 @@ impl Conversation {
             FromPredecessor::Connection => {
                 Ok(HandOverStep::Connection(TcpStream::from(self.0.receive_descriptor().await?)))
             }
-            FromPredecessor::Commit { counters, reload } => Ok(HandOverStep::Commit { counters, reload }),
+            FromPredecessor::Commit { counters, reload, by } => {
+                Ok(HandOverStep::Commit { counters, reload, by })
+            }
             _ => Err(unexpected()),
         }
     }

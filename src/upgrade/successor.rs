@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::audit::Author;
 use crate::listener::Endpoint;
 use crate::upgrade::channel::Channel;
 use crate::upgrade::message::{EndpointForm, FromPredecessor, FromSuccessor, PROTOCOL};
@@ -171,9 +172,9 @@ impl Successor {
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn commit(&mut self, counters: String, reload: bool) -> Result<(), UpgradeRefused> {
+    pub async fn commit(&mut self, counters: String, reload: bool, by: Author) -> Result<(), UpgradeRefused> {
         const STEP: &str = "take over everything";
-        self.send(STEP, &FromPredecessor::Commit { counters, reload }).await?;
+        self.send(STEP, &FromPredecessor::Commit { counters, reload, by }).await?;
         match self.receive(STEP, STEP_TIME).await? {
             FromSuccessor::Committed => Ok(()),
             other => Err(unexpected(&other)),

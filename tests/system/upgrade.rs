@@ -232,6 +232,16 @@ fn nothing_is_lost_when_a_new_process_takes_over() {
     }
     load.end(0);
     assert_eq!(server.metric("steerd_upgrades_total{result=\"success\"}"), Some(3.0));
+    let audit = server.json("/api/v1/audit?action=upgrade");
+    let entries = audit["entries"].as_array().unwrap();
+    let pid = server.pid();
+    assert_eq!(entries.len(), 3, "{audit}");
+    assert_eq!(
+        entries[0]["after"],
+        format!("process {pid}, version {}", env!("CARGO_PKG_VERSION")),
+        "{audit}"
+    );
+    assert_eq!(entries[0]["outcome"], "done", "{audit}");
     assert!(server.first.said("stopped").len() == 4 - 1, "{:?}", server.first.said("stopped"));
 }
 

@@ -148,7 +148,7 @@ impl Fixture {
         let events = Events::new(SystemTime::now());
         let audit = {
             let (place, metrics) = (state_dir.subscribe(), Arc::clone(&metrics));
-            AuditHandle::start(place, metrics, events.clone(), alerts.clone()).unwrap()
+            AuditHandle::start(place, None, metrics, events.clone(), alerts.clone()).unwrap()
         };
         let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
         let reach = Reach {
