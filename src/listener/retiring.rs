@@ -61,7 +61,7 @@ impl Retiring {
             match socket.connect(address) {
                 Ok(()) => info!(%address, "DNS is no longer answered here"),
                 Err(error) => {
-                    warn!(%address, %error, "the last queries to an address that is no longer served may be lost")
+                    warn!(%address, %error, "the last queries to an address that is no longer served may be lost");
                 }
             }
         }

@@ -187,7 +187,7 @@ impl UpgradeHandle {
     /// Requests an upgrade without waiting for it.
     pub fn signal(&self) {
         let (reply, _) = oneshot::channel();
-        let _ = self.0.try_send(UpgradeRequest { by: Author::signal("SIGUSR2"), reply });
+        let _ = self.0.try_send(UpgradeRequest { by: Author::named("SIGUSR2"), reply });
     }
 }
 
