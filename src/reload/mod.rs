@@ -261,6 +261,10 @@ impl Reloader {
         mut requests: mpsc::Receiver<ReloadRequest>,
         signalled: Arc<Notify>,
     ) {
+        if self.running.server.state_dir.is_some() {
+            // During an upgrade, the process before writes there until it ends.
+            let _ = self.reach.state_dir.subscribe().wait_for(Option::is_some).await;
+        }
         self.keep(first, "the start".into()).await;
         loop {
             tokio::select! {
