@@ -294,7 +294,7 @@ data: see docs/OPERATIONS.md.
 Exit codes: 0 done; 1 refused, or there is no server; 2 usage."
     )]
     QueryLog(visibility::Switch),
-    /// Send a sample of the queries and replies to the reader of `dnstap` under [server], for a time
+    /// Send a sample of the queries and replies to the reader of `dnstap` under `[server]`, for a time
     #[command(
         subcommand,
         after_help = "\
