@@ -5,14 +5,18 @@
 //! liveness, readiness    everyone                            everyone
 //! the server's proof     everyone, with a local Host         everyone
 //! the page's files       everyone, with a local Host         everyone
-//! reading                everyone, with a local Host         with the token; all if public_reads
-//! changing               with the token; if none is set,     with the token; if none is set,
-//!                        everyone but web pages              nobody
+//! reading                everyone, with a local Host         with a token for reading; all if public_reads
+//! changing               with a token for that; if none is   with a token for that; if none is
+//!                        set, everyone but web pages         set, nobody
 //! ```
+//!
+//! Each route says which right its changes need: [`RouteAccess`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
@@ -23,9 +27,9 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use crate::admin::asker::Asker;
+use crate::admin::page;
 use crate::admin::problem::Problem;
-use crate::admin::{page, proof};
-use crate::config::{Access, BearerToken};
+use crate::config::{Access, AdminRight, AdminToken};
 
 /// Maximum number of headers in a head that is inspected before hyper reads it: as many as hyper
 /// accepts.
@@ -34,16 +38,16 @@ const MOST_HEADERS: usize = 100;
 /// The origin of a request as stated by browsers (W3C Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Public paths: liveness, readiness, and the proof that a client requests before it sends a token.
-const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
-
-/// Whether everyone may read a path: the public ones, and the files of the status page, which hold no data.
-fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || page::has(path)
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RouteAccess {
+    /// Everyone may read it: it shows nothing that needs protection. It cannot change anything.
+    Open,
+    /// Reading needs the right to read. It cannot change anything.
+    Reads,
+    /// Reading needs the right to read, and every other method this right.
+    Changes(AdminRight),
 }
-
-/// The name of the token of `token_file`.
-const TOKEN_FILE: &str = "token_file";
 
 /// The remote end of a request's connection.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +64,8 @@ pub(super) struct Admission {
 /// The access rules of the admin server.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
+    /// All routes but the files of the page.
+    pub(super) routes: Arc<HashMap<&'static str, RouteAccess>>,
     /// The access settings; they follow the configuration.
     pub(super) access: watch::Receiver<Access>,
     /// Whether only this machine can reach the socket. The socket's own address decides, not the
@@ -73,7 +79,7 @@ pub(super) struct Gate {
 pub(super) enum ClientStanding {
     /// The request is open to everyone and answered at once.
     Open,
-    /// The request has the token.
+    /// The request has a token of this server.
     Known,
     /// Any other request.
     Other,
@@ -83,12 +89,15 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     // Before judging, so that a change in between is seen.
     let mut access = gate.access.clone();
     access.mark_unchanged();
-    let judged = gate.judge(request.method(), request.uri().path(), request.headers());
-    match judged {
-        Ok(()) => {
-            let standing = gate.standing(request.uri().path(), request.headers());
+    let path = match request.extensions().get::<MatchedPath>() {
+        Some(path) => path.as_str(),
+        None => request.uri().path(),
+    };
+    let route = gate.route(path);
+    match gate.judge(request.method(), route, request.headers()) {
+        Ok(token) => {
+            let standing = standing_of(route, token.is_some());
             let peer: Option<&Peer> = request.extensions().get();
-            let token = (standing == ClientStanding::Known).then(|| TOKEN_FILE.into());
             let asker = Asker { address: peer.map(|peer| peer.0), uid: None, token };
             request.extensions_mut().insert(asker);
             request.extensions_mut().insert(Admission { standing, access });
@@ -98,15 +107,30 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     }
 }
 
+fn standing_of(route: RouteAccess, has_token: bool) -> ClientStanding {
+    match route {
+        RouteAccess::Open => ClientStanding::Open,
+        _ if has_token => ClientStanding::Known,
+        _ => ClientStanding::Other,
+    }
+}
+
 impl Gate {
+    /// The access to the route that serves a path. The files of the status page hold no data.
+    fn route(&self, path: &str) -> RouteAccess {
+        match self.routes.get(path) {
+            Some(route) => *route,
+            None if page::has(path) => RouteAccess::Open,
+            None => RouteAccess::Reads,
+        }
+    }
+
     /// The standing that a request head implies.
     pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> ClientStanding {
-        if is_open(path) {
-            return ClientStanding::Open;
-        }
-        let token = self.access.borrow().token.clone();
-        let is_shown = token.is_some_and(|token| check_token(&token, headers).is_ok());
-        if is_shown { ClientStanding::Known } else { ClientStanding::Other }
+        // Open routes have no parameters, so the path is enough here.
+        let route = self.route(path);
+        let has_token = route != RouteAccess::Open && shown(&self.access.borrow(), headers).is_ok();
+        standing_of(route, has_token)
     }
 
     /// The standing that a client's first bytes imply; `None` without a complete head.
@@ -121,25 +145,45 @@ impl Gate {
         Some(self.standing(target.path(), &shown))
     }
 
-    fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
-        let Access { token, public_reads } = self.access.borrow().clone();
+    /// Lets a request in, with the name of the token that it has, or says why not.
+    fn judge(
+        &self,
+        method: &Method,
+        route: RouteAccess,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<str>>, Problem> {
+        let access = self.access.borrow();
         if self.is_loopback {
             refuse_foreign_names(headers)?;
         }
+        let token = shown(&access, headers);
+        let name = token.as_ref().ok().map(|token| Arc::clone(&token.name));
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if reads && (self.is_loopback || public_reads || is_open(path)) {
-            return Ok(());
+        if reads && (self.is_loopback || access.public_reads || route == RouteAccess::Open) {
+            return Ok(name);
         }
-        match token {
-            Some(token) => check_token(&token, headers)?,
-            None if !self.is_loopback => {
-                let detail = "this needs a token: other machines can reach the admin server, and the \
-                              configuration names no token_file under [admin]";
-                return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        let needed = match route {
+            _ if reads => Some(AdminRight::Read),
+            RouteAccess::Changes(right) => Some(right),
+            // The route accepts no such method, and says so.
+            RouteAccess::Open | RouteAccess::Reads => None,
+        };
+        if !access.tokens.is_empty() {
+            let token = token.map_err(|refused| refused.problem(needed))?;
+            if let Some(right) = needed.filter(|right| !token.rights.contains(right)) {
+                return Err(too_weak(token, right));
             }
-            None => refuse_web_pages(headers)?,
+        } else if self.is_loopback {
+            refuse_web_pages(headers)?;
+        } else {
+            let detail = "this needs a token: other machines can reach the admin server, and the configuration names \
+                          neither a token_file under [admin] nor a token under [admin.tokens]";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
-        if reads { Ok(()) } else { check_content_type(headers) }
+        if !reads {
+            check_content_type(headers)?;
+        }
+        Ok(name)
     }
 }
 
@@ -191,26 +235,62 @@ fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Checks the token in the form of RFC 6750, section 2.1.
-fn check_token(token: &BearerToken, headers: &HeaderMap) -> Result<(), Problem> {
-    let shown = headers.get(AUTHORIZATION).map(|value| {
-        let (scheme, shown) = value.as_bytes().split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(shown)
-    });
-    let (detail, challenge) = match shown {
-        Some(Some(shown)) if token.is_shown_by(shown) => return Ok(()),
-        Some(_) => (
-            "the Authorization header does not contain the token of this server: `Bearer` and the content of its \
-             token_file are expected",
-            "Bearer realm=\"steerd\", error=\"invalid_token\"",
-        ),
-        None => (
-            "this needs the token of this server: send `Authorization: Bearer` with the content of its \
-             token_file, as `steerd` does with --token-file",
-            "Bearer realm=\"steerd\"",
-        ),
-    };
-    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(challenge))
+/// Why a request has no token of this server.
+#[derive(Clone, Copy, Debug)]
+enum TokenRefused {
+    Missing,
+    Wrong,
+}
+
+/// The token of a request, in the form of RFC 6750, section 2.1.
+fn shown<'a>(access: &'a Access, headers: &HeaderMap) -> Result<&'a AdminToken, TokenRefused> {
+    let value = headers.get(AUTHORIZATION).ok_or(TokenRefused::Missing)?;
+    let (scheme, shown) = value.as_bytes().split_at_checked("Bearer ".len()).ok_or(TokenRefused::Wrong)?;
+    let token = access.token_shown_by(shown).filter(|_| scheme.eq_ignore_ascii_case(b"Bearer "));
+    token.ok_or(TokenRefused::Wrong)
+}
+
+impl TokenRefused {
+    fn problem(self, needed: Option<AdminRight>) -> Problem {
+        let right = needed.map_or_else(String::new, |right| format!(" with the right `{}`", right.as_str()));
+        let (detail, error) = match self {
+            Self::Wrong => (
+                format!(
+                    "the Authorization header does not contain a token of this server: this needs `Bearer` and the \
+                     content of the file of a token{right}"
+                ),
+                ", error=\"invalid_token\"",
+            ),
+            Self::Missing => (
+                format!(
+                    "this needs a token of this server{right}: send `Authorization: Bearer` with the content of its \
+                     token file, as `steerd` does with --token-file"
+                ),
+                "",
+            ),
+        };
+        let scope = needed.map_or_else(String::new, |right| format!(", scope=\"{}\"", right.as_str()));
+        with_right(Problem::new(StatusCode::UNAUTHORIZED, detail), needed)
+            .challenge(&format!("Bearer realm=\"steerd\"{error}{scope}"))
+    }
+}
+
+/// The problem that a token lacks a right.
+fn too_weak(token: &AdminToken, needed: AdminRight) -> Problem {
+    let (right, name, rights) = (needed.as_str(), &token.name, token.rights_in_words());
+    let detail = format!(
+        "this needs a token with the right `{right}`, and the token `{name}` has only: {rights}. Send another one, or add \
+         the right to `rights` under [admin.tokens.{name}] and reload"
+    );
+    with_right(Problem::new(StatusCode::FORBIDDEN, detail), Some(needed))
+        .challenge(&format!("Bearer realm=\"steerd\", error=\"insufficient_scope\", scope=\"{right}\""))
+}
+
+fn with_right(problem: Problem, needed: Option<AdminRight>) -> Problem {
+    match needed {
+        Some(right) => problem.member("right", right.as_str()),
+        None => problem,
+    }
 }
 
 /// Requires the content type for JSON. A web page cannot post it without asking the server first.
@@ -236,11 +316,28 @@ mod tests {
 
     use super::*;
 
-    const TOKEN: &str = "0123456789abcdef";
+    use crate::config::BearerToken;
 
-    fn gate(is_loopback: bool, token: bool, public_reads: bool) -> Gate {
-        let token = token.then(|| BearerToken::parse(TOKEN).unwrap());
-        Gate { access: watch::channel(Access { token, public_reads }).1, is_loopback }
+    /// A token with all rights, and weaker ones.
+    const TOKENS: [(&str, &[AdminRight]); 3] = [
+        ("0123456789abcdef", &AdminRight::ALL),
+        ("reads-0123456789", &[AdminRight::Read]),
+        ("changes-01234567", &[AdminRight::Override, AdminRight::Upgrade]),
+    ];
+
+    fn gate(is_loopback: bool, has_tokens: bool, public_reads: bool) -> Gate {
+        let token = |(text, rights): (&str, &[AdminRight])| AdminToken {
+            name: text.into(),
+            secret: BearerToken::parse(text).unwrap(),
+            rights: rights.to_vec(),
+        };
+        let tokens = TOKENS.into_iter().filter(|_| has_tokens).map(token).collect();
+        let routes = crate::admin::requests().into_iter().map(|(path, access, _)| (path, access)).collect();
+        Gate {
+            access: watch::channel(Access { tokens, public_reads }).1,
+            routes: Arc::new(routes),
+            is_loopback,
+        }
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -249,8 +346,8 @@ mod tests {
 
     /// The status of the refusal, or 200.
     fn judged(gate: &Gate, method: &Method, path: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
-        match gate.judge(method, path, &headers(pairs)) {
-            Ok(()) => 200,
+        match gate.judge(method, gate.route(path), &headers(pairs)) {
+            Ok(_) => 200,
             Err(problem) => problem.into_response().status().as_u16(),
         }
     }
@@ -279,7 +376,7 @@ mod tests {
                     let case = format!("{method} {is_loopback} {has_token} {public_reads} {shown:?}");
                     let expected = if is_loopback || public_reads { 200 } else { by_token };
                     assert_eq!(judged(&gate, &method, "/api/v1/status", shown), expected, "{case}");
-                    for path in OPEN.into_iter().chain(["/", "/page/main.js"]) {
+                    for path in ["/healthz", "/readyz", "/api/v1/proof", "/", "/page/main.js"] {
                         assert_eq!(judged(&gate, &method, path, shown), 200, "{case}");
                     }
                 }
@@ -290,6 +387,68 @@ mod tests {
                     assert_eq!(judged(&gate, &method, "/healthz", shown), expected, "{case}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_token_allows_what_its_rights_say() {
+        let (reload, upgrade) = ("/api/v1/reload", "/api/v1/upgrade");
+        for (is_loopback, public_reads) in [(false, false), (false, true), (true, false)] {
+            let gate = gate(is_loopback, true, public_reads);
+            let by = |text: &str, method: &Method, path: &str| {
+                let shown =
+                    HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {text}").parse().unwrap())]);
+                gate.judge(method, gate.route(path), &shown)
+                    .map_err(|problem| problem.into_response().status())
+            };
+            let [(all, _), (reads, _), (changes, _)] = TOKENS;
+            for (method, path) in [(Method::GET, "/metrics"), (Method::POST, reload), (Method::POST, upgrade)]
+            {
+                assert_eq!(by(all, &method, path).unwrap().as_deref(), Some(all));
+            }
+            let read_freely = is_loopback || public_reads;
+            for (text, method, path, is_allowed) in [
+                (reads, Method::GET, "/metrics", true),
+                (reads, Method::GET, "/nothing", true),
+                (reads, Method::POST, reload, false),
+                (reads, Method::POST, upgrade, false),
+                (changes, Method::GET, "/metrics", read_freely),
+                (changes, Method::GET, "/nothing", read_freely),
+                (changes, Method::POST, reload, false),
+                (changes, Method::POST, upgrade, true),
+                (changes, Method::DELETE, "/api/v1/pools/{pool}/backends/{backend}/weight", true),
+                // No method of these routes changes anything: the router says so.
+                (reads, Method::POST, "/metrics", true),
+                (reads, Method::POST, "/healthz", true),
+            ] {
+                let expected = if is_allowed { Ok(Some(text.into())) } else { Err(StatusCode::FORBIDDEN) };
+                assert_eq!(by(text, &method, path), expected, "{is_loopback} {text} {method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_right_that_is_missing() {
+        let gate = gate(false, true, false);
+        for (pairs, status, challenge) in [
+            (&[][..], 401, "Bearer realm=\"steerd\", scope=\"reload\""),
+            (
+                &[("authorization", "Bearer wrong")],
+                401,
+                "Bearer realm=\"steerd\", error=\"invalid_token\", scope=\"reload\"",
+            ),
+            (
+                &[("authorization", "Bearer reads-0123456789")],
+                403,
+                "Bearer realm=\"steerd\", error=\"insufficient_scope\", scope=\"reload\"",
+            ),
+        ] {
+            let refused =
+                gate.judge(&Method::POST, gate.route("/api/v1/reload"), &headers(pairs)).unwrap_err();
+            assert!(refused.detail().contains("with the right `reload`"), "{}", refused.detail());
+            let reply = refused.into_response();
+            assert_eq!(reply.status(), status);
+            assert_eq!(reply.headers()["www-authenticate"], challenge);
         }
     }
 

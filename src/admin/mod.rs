@@ -57,11 +57,11 @@ use tokio::time::timeout;
 
 use crate::admin::documents::Documents;
 use crate::admin::events::Streams;
-use crate::admin::gate::Gate;
+use crate::admin::gate::{Gate, RouteAccess};
 use crate::admin::problem::Problem;
 use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
-use crate::config::Access;
+use crate::config::{Access, AdminRight};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::spelling::closest;
@@ -243,7 +243,12 @@ impl BoundAdminServer {
     /// Starts answering requests. Must be called within a tokio runtime.
     #[must_use]
     pub fn serve(self, sources: Sources) -> AdminServer {
-        let gate = Gate { access: sources.access.clone(), is_loopback: self.address.ip().is_loopback() };
+        let by_path = requests().into_iter().map(|(path, access, _)| (path, access)).collect();
+        let gate = Gate {
+            access: sources.access.clone(),
+            routes: Arc::new(by_path),
+            is_loopback: self.address.ip().is_loopback(),
+        };
         let metrics = Arc::clone(&sources.metrics);
         let documents = Documents::new(&sources);
         let held = documents.held.clone();
@@ -272,49 +277,56 @@ pub fn router(sources: Sources) -> Router {
     routes(AdminState { sources, documents, streams })
 }
 
-/// All requests besides the files of the status page. `openapi.json` documents each.
-fn requests() -> Vec<(&'static str, MethodRouter<AdminState>)> {
+/// All requests besides the files of the status page, and who may send them. `openapi.json` documents each.
+fn requests() -> Vec<(&'static str, RouteAccess, MethodRouter<AdminState>)> {
+    use AdminRight::{Override, Reload, Upgrade};
+    use RouteAccess::{Changes, Open, Reads};
     vec![
-        ("/api/v1/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], OPENAPI) })),
-        ("/healthz", get(|| async { "alive\n" })),
-        ("/readyz", get(readyz)),
-        (proof::PATH, get(proof::proof)),
-        ("/metrics", get(resources::metrics)),
-        ("/api/v1/status", get(resources::status)),
-        ("/api/v1/pools", get(resources::pools)),
-        ("/api/v1/pools/{pool}", get(resources::pool)),
+        ("/api/v1/openapi.json", Reads, get(|| async { ([(CONTENT_TYPE, "application/json")], OPENAPI) })),
+        ("/healthz", Open, get(|| async { "alive\n" })),
+        ("/readyz", Open, get(readyz)),
+        (proof::PATH, Open, get(proof::proof)),
+        ("/metrics", Reads, get(resources::metrics)),
+        ("/api/v1/status", Reads, get(resources::status)),
+        ("/api/v1/pools", Reads, get(resources::pools)),
+        ("/api/v1/pools/{pool}", Reads, get(resources::pool)),
         (
             "/api/v1/pools/{pool}/backends/{backend}/override",
+            Changes(Override),
             get(overrides::get).put(overrides::put).delete(overrides::delete),
         ),
         (
             "/api/v1/pools/{pool}/backends/{backend}/weight",
+            Changes(Override),
             get(overrides::get_weight).put(overrides::put_weight).delete(overrides::delete_weight),
         ),
-        ("/api/v1/overrides", post(bulk::change)),
-        ("/api/v1/services", get(resources::services)),
-        ("/api/v1/services/{name}", get(resources::service)),
-        ("/api/v1/events", get(events::events)),
-        ("/api/v1/audit", get(audit::audit)),
-        ("/api/v1/config", get(configurations::config)),
-        ("/api/v1/configurations", get(configurations::list)),
-        ("/api/v1/rollback", post(configurations::rollback)),
-        ("/api/v1/explain", get(explain::explain)),
-        ("/api/v1/services/{name}/failback", post(tiers::fail_back)),
+        ("/api/v1/overrides", Changes(Override), post(bulk::change)),
+        ("/api/v1/services", Reads, get(resources::services)),
+        ("/api/v1/services/{name}", Reads, get(resources::service)),
+        ("/api/v1/events", Reads, get(events::events)),
+        ("/api/v1/audit", Reads, get(audit::audit)),
+        ("/api/v1/config", Reads, get(configurations::config)),
+        ("/api/v1/configurations", Reads, get(configurations::list)),
+        ("/api/v1/rollback", Changes(Reload), post(configurations::rollback)),
+        ("/api/v1/explain", Reads, get(explain::explain)),
+        ("/api/v1/services/{name}/failback", Changes(Override), post(tiers::fail_back)),
         (
             "/api/v1/services/{name}/failover",
+            Changes(Override),
             get(tiers::get).put(tiers::fail_over).delete(tiers::end_failover),
         ),
-        ("/api/v1/reload", post(reload::reload)),
+        ("/api/v1/reload", Changes(Reload), post(reload::reload)),
         (
             "/api/v1/query-log",
+            Changes(Override),
             get(visibility::query_log).put(visibility::put_query_log).delete(visibility::delete_query_log),
         ),
         (
             "/api/v1/dnstap",
+            Changes(Override),
             get(visibility::dnstap).put(visibility::put_dnstap).delete(visibility::delete_dnstap),
         ),
-        ("/api/v1/upgrade", post(upgrade::upgrade)),
+        ("/api/v1/upgrade", Changes(Upgrade), post(upgrade::upgrade)),
     ]
 }
 
@@ -322,7 +334,7 @@ fn routes(shown: AdminState) -> Router {
     let changes = shown.sources.changes.clone();
     requests()
         .into_iter()
-        .fold(page::routes(), |router, (path, methods)| router.route(path, methods))
+        .fold(page::routes(), |router, (path, _, methods)| router.route(path, methods))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(changes, upgrade::keep_out))

@@ -50,8 +50,11 @@ impl Problem {
     }
 
     /// Adds the challenge that tells the client which credentials are needed (RFC 9110, section 11.6.1).
-    pub(super) fn challenge(self, challenge: &'static str) -> Self {
-        self.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    pub(super) fn challenge(self, challenge: &str) -> Self {
+        match HeaderValue::try_from(challenge) {
+            Ok(challenge) => self.header(WWW_AUTHENTICATE, challenge),
+            Err(_) => self,
+        }
     }
 
     /// Adds a header field.

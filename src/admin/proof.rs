@@ -1,4 +1,4 @@
-//! `GET /api/v1/proof`: proves that this server knows the token, before a client sends it.
+//! `GET /api/v1/proof`: proves that this server knows its tokens, before a client sends one.
 //!
 //! Another program may listen at the address where a client expects steerd, and could relay the
 //! client's nonce to the real server. So the proof covers the server's own address in the
@@ -34,7 +34,8 @@ pub(super) struct ProofQuery {
 #[derive(Serialize)]
 struct Proof {
     address: SocketAddr,
-    proof: String,
+    /// One for each token: the server does not know which of them the client has.
+    proofs: Vec<String>,
 }
 
 pub(super) async fn proof(
@@ -50,9 +51,11 @@ pub(super) async fn proof(
             "?nonce= must be 64 hexadecimal digits that the client has chosen at random",
         )
     })?;
-    let Some(token) = sources.access.borrow().token.clone() else {
-        let detail = "this server has no token: no token_file is set under [admin]";
+    let access = sources.access.borrow().clone();
+    if access.tokens.is_empty() {
+        let detail = "this server has no token: neither token_file nor a token under [admin.tokens] is set";
         return Err(Problem::new(StatusCode::CONFLICT, detail));
-    };
-    Ok(json(&Proof { address, proof: token.proof(&nonce, address) }))
+    }
+    let proofs = access.tokens.iter().map(|token| token.secret.proof(&nonce, address)).collect();
+    Ok(json(&Proof { address, proofs }))
 }

@@ -23,7 +23,7 @@ use super::{AdminServer, Sources, bind};
 use crate::alerts::{AlertSources, AlertsHandle};
 use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
-use crate::config::{self, Access, BearerToken};
+use crate::config::{self, Access, AdminToken, BearerToken};
 use crate::events::Events;
 use crate::fleet::{
     AddressStatus, BackendStatus, ChangeRequest, CheckStatus, Configuration, Consequence, Overridden,

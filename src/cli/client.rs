@@ -202,9 +202,11 @@ impl AdminClient {
             StatusCode::CONFLICT => return Ok(false),
             other => return Err(unproved(format!("it answered {other}"))),
         }
-        let (address, proof) = (value["address"].as_str(), value["proof"].as_str());
-        let address = address.and_then(|address| address.parse::<SocketAddr>().ok());
-        let proved = address.filter(|&address| token.is_proved_by(proof.unwrap_or(""), &nonce, address));
+        let address = value["address"].as_str().and_then(|address| address.parse::<SocketAddr>().ok());
+        let proofs = value["proofs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let proved = address.filter(|&address| {
+            proofs.iter().filter_map(Value::as_str).any(|proof| token.is_proved_by(proof, &nonce, address))
+        });
         let Some(address) = proved else { return Err(unproved("its proof is wrong".to_owned())) };
         let same = |other: SocketAddr| {
             (other.ip().to_canonical(), other.port()) == (address.ip().to_canonical(), address.port())

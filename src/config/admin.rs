@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::access::{self, Access};
 use crate::config::binding;
 use crate::config::client::ClientSettings;
 use crate::config::document::{Document, ONLY_SERVERS, Sections};
@@ -12,7 +13,6 @@ use crate::config::fault::ConfigFaults;
 use crate::config::load;
 use crate::config::server::{Listen, listeners, socket_address};
 use crate::config::source::{Findings, SourceFile};
-use crate::config::token::BearerToken;
 use crate::config::value::{Located, NamedValue, TomlValue};
 use crate::file::{self, FileKind};
 
@@ -25,30 +25,21 @@ pub struct AdminSettings {
     pub access: Access,
 }
 
-/// Access rights of the admin server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
-    /// Every request that changes something requires it.
-    pub token: Option<BearerToken>,
-    /// Whether reading needs no token on addresses other than loopback. On loopback it never needs one.
-    pub public_reads: bool,
-}
-
 /// Reads `[admin]`, which may be missing.
 pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSettings {
     let mut settings = AdminSettings::default();
     let Some(mut table) = entry.and_then(|entry| entry.value.table(entry.at)) else { return settings };
     let listen = table.read("listen", socket_address);
-    let has_token_file = table.get("token_file").is_some();
-    settings.access.token = table.read("token_file", token).map(|read| read.value);
+    let has_tokens = table.get("token_file").is_some() || table.get("tokens").is_some();
+    settings.access.tokens = access::tokens(&mut table);
     settings.access.public_reads =
         table.read("public_reads", TomlValue::boolean).is_some_and(|read| read.value);
     table.close();
     let Some(listen) = listen else { return settings };
     let Located { value: address, at, .. } = listen;
-    if !address.ip().is_loopback() && !has_token_file {
+    if !address.ip().is_loopback() && !has_tokens {
         at.error_with_hint(
-            format!("`{address}` can be reached from other machines, so `token_file` is needed beside it"),
+            format!("`{address}` can be reached from other machines, so `token_file` or [admin.tokens.NAME] is needed beside it"),
             "write a token to a file, as with `openssl rand -hex 32`, and name the file; or use a loopback \
              address such as \"127.0.0.1:8053\""
                 .to_owned(),
@@ -67,12 +58,6 @@ pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSett
     binding::warn(&listen);
     settings.listen = Some(address);
     settings
-}
-
-/// Reads a file that contains only a token.
-fn token(value: TomlValue<'_>) -> Option<BearerToken> {
-    let (path, text) = value.secret_file()?;
-    BearerToken::parse(&text).map_err(|reason| value.refuse_file(&path, reason)).ok()
 }
 
 /// The settings that a client of the admin server reads from a configuration.

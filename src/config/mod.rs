@@ -10,6 +10,7 @@
 //! continues, so one run finds all faults. A part with a fault leads to no further faults: one mistake gives one
 //! message. The effects of settings are not here.
 
+mod access;
 mod account;
 mod address;
 mod admin;
@@ -66,8 +67,9 @@ use crate::pool::PoolId;
 use crate::served::Served;
 use crate::visibility::VisibilitySettings;
 
+pub use access::{Access, AdminRight, AdminToken};
 pub(crate) use account::protection;
-pub use admin::{Access, AdminPlace, AdminSettings};
+pub use admin::{AdminPlace, AdminSettings};
 pub(crate) use check::{DEFAULT_INTERVAL, built_in_timing};
 pub use client::{AdminUrl, ClientSettings};
 pub(crate) use labels::{in_letters, to_ascii};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::alerts::AllAlerts;
 use crate::alerts::settings::AlertSettings;
-use crate::config::{AdminSettings, ServerSettings};
+use crate::config::{AdminSettings, AdminToken, ServerSettings};
 use crate::duration::Shown;
 use crate::listener::Steering;
 use crate::listener::rate_limit::RateLimit;
@@ -93,14 +93,33 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
 pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let mut keys = KeyChanges::default();
     let (old, new) = (&running.admin.access, &wanted.admin.access);
-    match (&old.token, &new.token) {
-        (old, new) if old == new => {}
-        (None, _) => keys.changed("token_file", "a token is required now".into()),
-        (_, None) => keys.changed("token_file", "no token is required any more".into()),
-        _ => keys.changed("token_file", "another token".into()),
+    let mut names: Vec<_> = old.tokens.iter().chain(&new.tokens).map(|token| &token.name).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let details = match (old.token_named(name), new.token_named(name)) {
+            (None, _) if old.tokens.is_empty() => vec!["a token is required now".to_owned()],
+            (_, None) if new.tokens.is_empty() => vec!["no token is required any more".to_owned()],
+            (None, Some(new)) => vec![format!("a new token, for {}", new.rights_in_words())],
+            (Some(old), Some(new)) => changes_of_token(old, new),
+            (_, None) => vec!["this token is no longer accepted".to_owned()],
+        };
+        let key = if **name == *"token_file" { name.to_string() } else { format!("tokens.{name}") };
+        keys.changed_in(&key, details);
     }
     keys.compare("public_reads", &old.public_reads, &new.public_reads, ToString::to_string);
     keys.0
+}
+
+fn changes_of_token(old: &AdminToken, new: &AdminToken) -> Vec<String> {
+    let mut details = Vec::new();
+    if old.secret != new.secret {
+        details.push("another token".to_owned());
+    }
+    if old.rights != new.rights {
+        details.push(format!("rights: {} -> {}", old.rights_in_words(), new.rights_in_words()));
+    }
+    details
 }
 
 /// Changed keys of `[geo]`.
@@ -223,7 +242,13 @@ struct KeyChanges(Vec<Change>);
 
 impl KeyChanges {
     fn changed(&mut self, key: &str, detail: String) {
-        self.0.push(Change::Changed(key.into(), vec![detail]));
+        self.changed_in(key, vec![detail]);
+    }
+
+    fn changed_in(&mut self, key: &str, details: Vec<String>) {
+        if !details.is_empty() {
+            self.0.push(Change::Changed(key.into(), details));
+        }
     }
 
     fn compare<T: PartialEq>(&mut self, key: &str, old: &T, new: &T, show: impl Fn(&T) -> String) {

@@ -182,7 +182,7 @@ fn only_a_server_that_knows_the_token_is_sent_it() {
     assert!(honest.status.success(), "{}", text(&honest));
 
     // Replies that steerd would not send, and an old proof.
-    let old = r#"{"address":"127.0.0.1:1","proof":"0000000000000000000000000000000000000000000000000000000000000000"}"#;
+    let old = r#"{"address":"127.0.0.1:1","proofs":["0000000000000000000000000000000000000000000000000000000000000000"]}"#;
     for reply in ["{}", old, "no JSON", ""] {
         let (address, heard) = impostor(reply, None);
         let output = run(address, &[]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 
+mod access;
 mod api;
 mod audit;
 mod checks;

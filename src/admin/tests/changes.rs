@@ -203,15 +203,15 @@ async fn a_refused_reload_answers_with_every_fault_and_its_place() {
 
 #[tokio::test]
 async fn from_other_machines_only_with_the_token() {
-    let token = Some(BearerToken::parse("0123456789abcdef").unwrap());
-    let fixture = start_at("0.0.0.0:0", Access { token, public_reads: false }, Some(status("")));
+    let tokens = vec![AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap())];
+    let fixture = start_at("0.0.0.0:0", Access { tokens, public_reads: false }, Some(status("")));
     let shown = "Authorization: Bearer 0123456789abcdef\r\n";
     for (method, path) in
         [("GET", "/api/v1/status"), ("GET", "/metrics"), ("GET", "/x"), ("POST", "/api/v1/reload")]
     {
         let (head, body) = fixture.request(method, path).await;
         assert_problem(&head, &body, 401);
-        assert!(head.contains("www-authenticate: bearer realm=\"steerd\"\r\n"), "{head}");
+        assert!(head.contains("www-authenticate: bearer realm=\"steerd\", scope=\""), "{head}");
         let (head, body) = fixture.send(method, path, "Authorization: Bearer wrong\r\n", None).await;
         assert_problem(&head, &body, 401);
         assert!(head.contains("error=\"invalid_token\""), "{head}");
@@ -231,8 +231,8 @@ async fn from_other_machines_only_with_the_token() {
 /// A reload puts the new token in force and revokes the old one.
 #[tokio::test]
 async fn a_reload_changes_the_token() {
-    let token = Some(BearerToken::parse("0123456789abcdef").unwrap());
-    let fixture = start_at("127.0.0.1:0", Access { token, public_reads: false }, Some(status("")));
+    let tokens = vec![AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap())];
+    let fixture = start_at("127.0.0.1:0", Access { tokens, public_reads: false }, Some(status("")));
     let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n{CONFIG}");
     std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
     std::fs::write(fixture.directory.path().join("token"), "fedcba9876543210").unwrap();

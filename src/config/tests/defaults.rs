@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
 use crate::check::{Check, HttpProbe, Probe, TcpProbe, Timing, TlsSettings};
-use crate::config::{Access, AdminSettings, Setup};
+use crate::config::{Access, AdminRight, AdminSettings, Setup};
 use crate::cookie::CookieSecrets;
 use crate::listener::rate_limit::RateLimit;
 use crate::listener::{Steering, TcpLimits};
@@ -140,8 +140,9 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
         RateLimit { responses_per_second: 50, all_responses_per_second: Some(400), slip: 3, networks_exempt };
     assert_eq!(setup.server.limits.rate, Some(rate));
     assert_eq!(setup.admin.listen, Some("[::1]:8053".parse().unwrap()));
-    let Access { token, public_reads } = setup.admin.access;
-    assert!(token.unwrap().is_shown_by(b"0123456789abcdef") && public_reads);
+    let Access { tokens, public_reads } = setup.admin.access;
+    assert!(tokens[0].secret.is_shown_by(b"0123456789abcdef") && public_reads);
+    assert_eq!((tokens.len(), &*tokens[0].name, &*tokens[0].rights), (1, "token_file", &AdminRight::ALL[..]));
     assert!(setup.server.state_dir.unwrap().is_absolute());
     let VisibilitySettings { query_log, dnstap } = setup.server.visibility;
     let log = query_log.unwrap();
@@ -186,7 +187,7 @@ fn cookies_without_a_file_have_one_secret_however_often_the_file_is_read() {
 fn an_admin_server_for_other_machines_needs_a_token() {
     let text = format!("[admin]\nlisten = \"0.0.0.0:8053\"\ntoken_file = \"token\"\n{REST}");
     let setup = load_files(&text, &[("token", "0123456789abcdef")]).unwrap();
-    assert!(setup.admin.access.token.is_some() && !setup.admin.access.public_reads);
+    assert!(setup.admin.access.tokens.len() == 1 && !setup.admin.access.public_reads);
 }
 
 #[test]

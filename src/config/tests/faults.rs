@@ -17,7 +17,7 @@ fn keys() {
     );
     one_error(
         "[admin]\ndiscovery = \"a\"\n",
-        "2:1 unknown key `discovery` | known here: `listen`, `token_file`, `public_reads`",
+        "2:1 unknown key `discovery` | known here: `listen`, `token_file`, `tokens`, `public_reads`",
     );
     one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
     one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");
@@ -168,7 +168,7 @@ fn server_and_admin() {
     one_error(
         "[admin]\nlisten = \"0.0.0.0:8053\"\npublic_reads = true\n",
         &format!(
-            "2:10 `0.0.0.0:8053` can be reached from other machines, so `token_file` is needed beside it | {token}"
+            "2:10 `0.0.0.0:8053` can be reached from other machines, so `token_file` or [admin.tokens.NAME] is needed beside it | {token}"
         ),
     );
     one_error(

@@ -1,5 +1,6 @@
 //! Loads configurations from text, each in its own directory.
 
+mod admin;
 mod alerts;
 mod check_faults;
 mod check_values;
