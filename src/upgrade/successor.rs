@@ -20,6 +20,8 @@ use crate::upgrade::{Program, TAKE_OVER, UpgradeRefused};
 const HELLO_TIME: Duration = Duration::from_secs(10);
 /// Time limit for loading the configuration.
 const LOAD_TIME: Duration = Duration::from_secs(60);
+/// Time limit from the last message before it answers to the confirmation. Queries wait meanwhile.
+const ANSWERING_TIME: Duration = Duration::from_secs(3);
 /// Time limit for steps that only compute.
 const STEP_TIME: Duration = Duration::from_secs(30);
 /// Time limit for the exit status of a process that has closed its socket.
@@ -150,7 +152,7 @@ impl Successor {
     /// # Errors
     /// Why it does not.
     pub async fn answering(&mut self) -> Result<(), UpgradeRefused> {
-        match self.receive("answer", STEP_TIME).await? {
+        match self.receive("answer", ANSWERING_TIME).await? {
             FromSuccessor::Answering => Ok(()),
             other => Err(unexpected(&other)),
         }
