@@ -264,8 +264,10 @@ impl GdnsdImporter<'_> {
                         self.add_address(pool, label, address, Some(weight), None);
                     }
                 }
-                (VscfData::Hash(members), "weighted") => {
-                    for (inner, pair) in members.iter().filter(|(key, _)| !SETTINGS.contains(&key.as_str())) {
+                (VscfData::Hash(hash), "weighted") => {
+                    for (inner, pair) in
+                        hash.members.iter().filter(|(key, _)| !SETTINGS.contains(&key.as_str()))
+                    {
                         if let [address, weight] = pair.list() {
                             self.add_address(pool, inner, address, Some(weight), Some(label));
                         }

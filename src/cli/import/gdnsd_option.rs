@@ -50,7 +50,7 @@ fn any(port: u64) -> Vec<SocketAddr> {
 fn listen(draft: &mut ImportDraft, value: &Vscf, port: u64) {
     let what = format!("option `listen` (line {})", value.place.line);
     let texts: Vec<&str> = match &value.data {
-        VscfData::Hash(members) => members.iter().map(|(address, _)| address.as_str()).collect(),
+        VscfData::Hash(hash) => hash.members.iter().map(|(address, _)| address.as_str()).collect(),
         _ => value.list().iter().filter_map(Vscf::text).collect(),
     };
     if value.hash().iter().any(|(_, options)| !options.hash().is_empty()) {

@@ -5,7 +5,7 @@
 //! list => [ a, b ]   hash => { a => b }   ; both kinds of comments
 //! ```
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 
 /// The deepest nesting of lists and hashes; gdnsd's own configurations have about six levels.
@@ -43,8 +43,16 @@ pub(super) struct Vscf {
 pub(super) enum VscfData {
     Text(String),
     List(Vec<Vscf>),
+    Hash(VscfHash),
+}
+
+/// The members of a hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct VscfHash {
     /// In the order of the file; keys are unique.
-    Hash(Vec<(String, Vscf)>),
+    pub(super) members: Vec<(String, Vscf)>,
+    /// The place of each key among them: a hash of resources may have many thousands.
+    places: HashMap<String, usize>,
 }
 
 impl Vscf {
@@ -65,11 +73,12 @@ impl Vscf {
 
     /// The members of a hash; none for other values.
     pub(super) fn hash(&self) -> &[(String, Self)] {
-        if let VscfData::Hash(members) = &self.data { members } else { &[] }
+        if let VscfData::Hash(hash) = &self.data { &hash.members } else { &[] }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        self.hash().iter().find(|(known, _)| known == key).map(|(_, value)| value)
+        let VscfData::Hash(hash) = &self.data else { return None };
+        hash.places.get(key).and_then(|place| hash.members.get(*place)).map(|(_, value)| value)
     }
 
     /// The members of a list; a single value counts as a list of one, as it does for gdnsd.
@@ -124,23 +133,22 @@ impl VscfReader<'_> {
     }
 
     /// The members of a hash up to its end: a brace, or for the whole file the end of the text.
-    fn members(&mut self, end: Option<char>, depth: usize) -> Result<Vec<(String, Vscf)>, VscfFault> {
-        let mut members: Vec<(String, Vscf)> = Vec::new();
-        let mut known = HashSet::new();
+    fn members(&mut self, end: Option<char>, depth: usize) -> Result<VscfHash, VscfFault> {
+        let mut hash = VscfHash::default();
         loop {
             self.skip();
             match (self.peek(), end) {
-                (None, None) => return Ok(members),
+                (None, None) => return Ok(hash),
                 (None, Some(end)) => return self.fault(format!("the file ends here, `{end}` is expected")),
                 (Some(char), Some(end)) if char == end => {
                     self.next();
-                    return Ok(members);
+                    return Ok(hash);
                 }
                 _ => {}
             }
             let place = self.place;
             let key = self.simple()?;
-            if !known.insert(key.clone()) {
+            if hash.places.insert(key.clone(), hash.members.len()).is_some() {
                 return Err(VscfFault { place, message: format!("`{key}` is in this hash already") });
             }
             self.skip();
@@ -154,7 +162,7 @@ impl VscfReader<'_> {
                 self.next();
             }
             self.skip();
-            members.push((key, self.value(depth)?));
+            hash.members.push((key, self.value(depth)?));
         }
     }
 
