@@ -19,7 +19,10 @@ listen = \"127.0.0.1:8053\"
 [zones.\"lb.example.com\"]
 file = \"zone\"
 [pools.web]
-backends = [{ name = \"gw1\", address = \"127.0.0.11\" }, { name = \"gw2\", address = \"127.0.0.12\" }]
+backends = [
+  { name = \"gw1\", address = \"127.0.0.11\", site = \"a\" },
+  { name = \"gw2\", address = \"127.0.0.12\", site = \"b\" },
+]
 check = { type = \"tcp\", port = 7070, interval = \"500ms\", timeout = \"400ms\" }
 [services.\"www.lb.example.com\"]
 pools = [\"web\"]
