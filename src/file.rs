@@ -5,8 +5,10 @@
 //! every read has a limit. A series of reads can be ended from another thread, can record what it has read, and can read
 //! kept texts in place of files: `reading`. Parsing does not belong here.
 
+mod included;
 mod reading;
 mod record;
+mod stamp;
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -15,8 +17,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+pub use included::{Matches, PatternFault};
 pub use reading::{Reading, ReadingPhase};
-pub use record::{FileKind, FileRecord, KeptTexts, MAX_KEPT_TEXTS, ReadFile};
+pub use record::{FileKind, FileRecord, IncludePattern, KeptTexts, MAX_KEPT_TEXTS, ReadFile};
+pub use stamp::FileStamp;
 
 /// Maximum size of a configuration with all included files, bytes: half a million backends.
 pub const CONFIGURATION: u64 = 64 << 20;

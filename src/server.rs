@@ -465,15 +465,11 @@ impl Server {
 
 /// Returns when the server cannot continue.
 async fn failed(checker: &checker::CheckerHandle, listeners: Option<&Listeners>) -> Ended {
-    let listeners_ended = async {
-        match listeners {
-            Some(listeners) => listeners.ended().await,
-            None => std::future::pending().await,
-        }
-    };
+    // Without listeners DNS could not be answered again after a refused upgrade.
+    let Some(listeners) = listeners else { return Ended::Listener };
     tokio::select! {
         () = checker.commands.closed() => CheckerEnded.into(),
-        () = listeners_ended => Ended::Listener,
+        () = listeners.ended() => Ended::Listener,
     }
 }
 
@@ -512,6 +508,7 @@ mod tests {
                 state_dir: None,
                 visibility: crate::visibility::VisibilitySettings::default(),
                 start_with_last_good: false,
+                watch: false,
             },
             admin: AdminSettings { listen: Some(admin), access: Access::default() },
             served: Served {

@@ -3,21 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use glob::MatchOptions;
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::misplaced;
 use crate::config::source::{At, Findings, SourceFile};
 use crate::config::value::{NamedValue, SplitName, TomlTable, TomlValue};
-use crate::file::{self, FileKind};
-
-/// A star matches neither a slash nor a leading dot: editors keep hidden files in the same directory.
-const MATCHING: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-
-/// The most files that one pattern may match.
-const MAX_MATCHES: usize = 10_000;
+use crate::file::{self, FileKind, Matches};
 
 /// The fault of a configuration that only a client can use.
 pub(super) const ONLY_SERVERS: &str =
@@ -97,50 +89,17 @@ fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The files that a pattern of `include` matches. A path without wildcards always matches itself, so that a missing file
-/// is reported when it is read.
+/// The files that a pattern of `include` matches.
 fn matching(pattern: TomlValue<'_>, findings: &Findings) -> Vec<PathBuf> {
     let Some(path) = pattern.path() else { return Vec::new() };
-    let text = path.to_string_lossy();
-    if let Some(kept) = findings.included(&path) {
-        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-        let pattern = glob::Pattern::new(&absolute.to_string_lossy());
-        let matches =
-            |file: &&PathBuf| pattern.as_ref().is_ok_and(|pattern| pattern.matches_path_with(file, MATCHING));
-        return kept.iter().filter(matches).cloned().collect();
-    }
-    if !text.contains(['*', '?', '[']) {
-        return vec![path];
-    }
-    let mut paths = match glob::glob_with(&text, MATCHING) {
-        Ok(paths) => paths,
-        Err(error) => {
-            pattern.at.error(format!("this is not a pattern of paths: {}", error.msg));
-            return Vec::new();
-        }
-    };
-    let mut found = Vec::new();
-    loop {
-        // The next step reads a directory, which may hang like a file.
-        if let Err(error) = findings.look_at(&path) {
-            pattern.at.error(format!("cannot look for {}: {error}", path.display()));
-            return Vec::new();
-        }
-        let Some(found_path) = paths.next() else { break };
-        if found.len() == MAX_MATCHES {
-            pattern.at.error(format!("this matches more than {MAX_MATCHES} files"));
-            break;
-        }
-        match found_path {
-            Ok(path) if findings.look_at(&path).is_ok() && path.is_dir() => {}
-            Ok(path) => found.push(path),
-            Err(error) => pattern.at.error(format!("cannot look for files: {error}")),
-        }
-    }
-    if found.is_empty() {
+    let Matches { files, faults } = findings.matches(&path);
+    if files.is_empty() && faults.is_empty() {
         pattern.at.warning(format!("no file matches {}", path.display()), None);
     }
-    found
+    for fault in faults {
+        pattern.at.error(fault.to_string());
+    }
+    files
 }
 
 impl<'s> Sections<'s> {

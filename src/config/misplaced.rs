@@ -22,6 +22,7 @@ const PLACES: [(&str, &[&str]); 21] = [
             "dnstap",
             "state_dir",
             "start_with_last_good",
+            "watch",
             "startup_wait",
         ],
     ),

@@ -140,6 +140,8 @@ pub struct ServerSettings {
     pub visibility: VisibilitySettings,
     /// Whether a start with faulty files runs the last good configuration.
     pub start_with_last_good: bool,
+    /// Whether a change of files leads to a reload.
+    pub watch: bool,
 }
 
 /// Reads a configuration, the files it includes and the zone files it names. Blocks, at most for a limited time.

@@ -65,6 +65,7 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
         state_dir: None,
         visibility: VisibilitySettings::default(),
         start_with_last_good: false,
+        watch: false,
     };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
@@ -110,6 +111,9 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
                     "set `state_dir` to a directory of this server alone".to_owned(),
                 );
             }
+        }
+        if let Some(read) = table.read("watch", TomlValue::boolean) {
+            server.watch = read.value;
         }
         if let Some(wait) = table.read("startup_wait", |value| value.duration(STARTUP_WAITS)) {
             startup_wait = wait.value;

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::config::unquoted;
-use crate::file::{self, Content, FileKind, FileRecord, KeptTexts, Reading};
+use crate::file::{self, Content, FileKind, FileRecord, Matches, Reading};
 use crate::printable::without_quoted;
 
 /// The mark that some editors write at the start of a UTF-8 file.
@@ -252,14 +252,12 @@ impl Findings {
         self.reading.try_open(path)
     }
 
-    /// Records a pattern of `include`. Returns the included files that were kept with an earlier configuration; none if
-    /// the files are those on disk.
-    pub(super) fn included(&self, pattern: &Path) -> Option<&[PathBuf]> {
-        self.reading.note_pattern(pattern);
-        self.reading.kept().map(KeptTexts::included)
+    /// The files that a pattern of `include` matches.
+    pub(super) fn matches(&self, pattern: &Path) -> Matches {
+        self.reading.matches(pattern)
     }
 
-    /// What was read until now.
+    /// The files read until now.
     pub(super) fn record(&self) -> FileRecord {
         self.reading.record()
     }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::record::{FileKind, FileRecord, KeptTexts};
+use super::included::{self, Matches};
+use super::record::{FileKind, FileRecord, IncludePattern, KeptTexts};
 use super::{Content, FileRefusal, open, read};
 
 /// A series of reads that another thread can watch and end.
@@ -21,7 +22,7 @@ use super::{Content, FileRefusal, open, read};
 pub struct Reading {
     state: Mutex<ReadingState>,
     changed: Condvar,
-    /// What was read, if it is recorded.
+    /// The files read until now, if they are recorded.
     record: Option<Mutex<FileRecord>>,
     /// Texts that are read in place of their files.
     kept: Option<KeptTexts>,
@@ -132,18 +133,19 @@ impl Reading {
         open(path).map(drop)
     }
 
-    /// The texts that are read in place of their files, if there are some.
-    #[must_use]
-    pub fn kept(&self) -> Option<&KeptTexts> {
-        self.kept.as_ref()
+    /// The files that a pattern of `include` matches: those on disk, or the kept ones in place of them.
+    pub fn matches(&self, pattern: &Path) -> Matches {
+        let matches = match &self.kept {
+            Some(kept) => included::among(pattern, kept.included()),
+            None => included::on_disk(pattern, |path| self.look_at(path)),
+        };
+        self.note(|record| {
+            record.patterns.push(IncludePattern { pattern: pattern.into(), files: matches.files.clone() });
+        });
+        matches
     }
 
-    /// Records a pattern of files that the configuration includes.
-    pub fn note_pattern(&self, pattern: &Path) {
-        self.note(|record| record.patterns.push(pattern.into()));
-    }
-
-    /// What was read until now.
+    /// The files read until now.
     #[must_use]
     pub fn record(&self) -> FileRecord {
         let record = self.record.as_ref();

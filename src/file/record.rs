@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ring::digest::{SHA256, digest};
 
-use super::Content;
+use super::{Content, FileStamp};
 
 /// The most bytes of zones and lists of networks that a record keeps; those for which there is no room are not kept.
 /// Files of the configuration itself are always kept.
@@ -17,7 +17,7 @@ const MAX_KEPT_FILE: u64 = 8 << 20;
 /// In a file of certificates, the sign of a private key.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 
-/// What a file is to a configuration.
+/// The part of a file in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
     /// The configuration itself: the main file, or an included one.
@@ -74,27 +74,38 @@ impl FileKind {
 pub struct ReadFile {
     /// The absolute path, with links as they are.
     pub path: PathBuf,
-    /// What it is.
+    /// Its part in the configuration.
     pub kind: FileKind,
     /// Bytes.
     pub size: u64,
     /// When it was last changed; none for a kept text.
     pub modified: Option<SystemTime>,
+    /// Its metadata just before it was read; none for a kept text.
+    pub stamp: Option<FileStamp>,
     /// The SHA-256 of its content; none for secrets.
     pub hash: Option<[u8; 32]>,
     /// Its content, if it is kept.
     pub text: Option<Arc<[u8]>>,
 }
 
-/// What a load has read.
+/// A pattern of `include`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncludePattern {
+    /// The pattern.
+    pub pattern: PathBuf,
+    /// The files that it matched.
+    pub files: Vec<PathBuf>,
+}
+
+/// The files that a load has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileRecord {
     /// Each file once, in the order in which they were read.
     pub files: Vec<ReadFile>,
     /// The absolute paths of all files that were to be read, also of those that could not be.
     pub looked_at: BTreeSet<PathBuf>,
-    /// The patterns of included files.
-    pub patterns: Vec<PathBuf>,
+    /// The patterns of `include`, each with its files.
+    pub patterns: Vec<IncludePattern>,
     /// The bytes of kept zones and lists.
     kept: u64,
 }
@@ -123,6 +134,7 @@ impl FileRecord {
             kind,
             size,
             modified: content.origin.metadata.as_ref().and_then(|metadata| metadata.modified().ok()),
+            stamp: content.origin.metadata.as_ref().map(FileStamp::from),
             hash: (!is_secret).then(|| hash(&content.bytes)),
             text: is_kept.then(|| content.bytes.as_slice().into()),
         });

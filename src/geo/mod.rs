@@ -6,7 +6,6 @@
 mod database;
 mod list;
 mod sources;
-mod stamp;
 mod tree;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -14,7 +13,6 @@ pub(crate) mod tests;
 pub use database::{DatabaseError, GeoDatabase};
 pub use list::{ListFault, read_list};
 pub use sources::{RuleFiles, RuleSources, SourceFault, SourceRule};
-pub use stamp::FileStamp;
 
 /// Maximum size of a list of networks, bytes: more than a million of the longest ones.
 pub const LIST: u64 = 64 << 20;

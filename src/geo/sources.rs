@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use super::database::GeoDatabase;
 use super::list::read_list;
-use super::stamp::FileStamp;
 use super::{DATABASE, LIST};
-use crate::file::{FileKind, Reading};
+use crate::file::{FileKind, FileStamp, Reading};
 use crate::network::Network;
 use crate::rules::{Conditions, Fields, GeoLayer, RuleTable};
 use crate::service::{Rule, Service};

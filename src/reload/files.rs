@@ -19,15 +19,15 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::SetOrigin;
 use crate::events::tell;
-use crate::file::Reading;
-use crate::geo::{FileStamp, RuleFiles, SourceFault};
+use crate::file::{FileStamp, Reading};
+use crate::geo::{RuleFiles, SourceFault};
 use crate::metrics::Metrics;
 use crate::reload::Reach;
 use crate::reload::swap::ask;
 use crate::rules::RuleTable;
 
 /// How often the files are looked at. A file counts as complete if it has not changed for this time.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// Time limit for reading and compiling all files.
 const READ_TIME: Duration = Duration::from_secs(30);
 
@@ -46,15 +46,21 @@ pub(super) struct WatchedFiles {
     refused: Option<Stamps>,
 }
 
+/// The times to look at files.
+pub(super) fn looks() -> Interval {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
 impl WatchedFiles {
     /// The files of an earlier configuration are not followed: its lists of networks are not those on disk.
     pub(super) fn new(origin: &SetOrigin, mut files: RuleFiles, metrics: &Metrics) -> Self {
         if *origin != SetOrigin::Files {
             files.stamps.clear();
         }
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let watched = Self { files: Arc::new(files), looks, looking: None, changing: None, refused: None };
+        let watched =
+            Self { files: Arc::new(files), looks: looks(), looking: None, changing: None, refused: None };
         watched.show(metrics);
         watched
     }

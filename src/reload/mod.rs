@@ -9,10 +9,10 @@
 //!           -> compare with the running configuration, on a blocking thread
 //!           -> checker: pools, services, zones, settings, keys, transfer rights, in one table
 //!           -> notify secondaries -> limits of the listeners -> access to the admin server -> state_dir
-//!           -> report the changes, and those that need a restart
+//!           -> report the changes, and those that need an upgrade
 //! ```
 //!
-//! Between reloads, this task also follows the files that rules name: `files.rs`.
+//! Between reloads, this task also follows the files that rules name (`files`), and with `watch` all others (`watching`).
 //!
 //! Loading, the lock and the checker can fail: a file has a fault, another server uses the directory, the checker has
 //! ended. Nothing changes before the checker has accepted the configuration, and afterwards nothing can fail. Applying
@@ -26,6 +26,7 @@ mod rollback;
 mod running;
 mod serial;
 mod swap;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ use named::Difference;
 use report::not_told;
 use rollback::SetKeeping;
 use swap::{NotReloaded, swap};
+use watching::WatchedConfiguration;
 
 pub use named::Change;
 pub use report::{ReloadRefusal, ReloadReport};
@@ -159,7 +161,7 @@ pub struct ReloadHandle {
 pub fn start(file: Option<PathBuf>, mut running: Configured, reach: Reach) -> ReloadHandle {
     let (requests, received) = mpsc::channel(REQUESTS);
     let signalled = Arc::new(Notify::new());
-    let watched = WatchedFiles::new(&running.origin, running.rule_files.clone(), &reach.metrics);
+    let rule_files = WatchedFiles::new(&running.origin, running.rule_files.clone(), &reach.metrics);
     let (record, origin) = (std::mem::take(&mut running.files), running.origin.clone());
     let first = RunningSet::new(file.clone(), "the start", origin, record);
     if let SetOrigin::LastGood { reason, .. } = &first.origin {
@@ -171,7 +173,8 @@ pub fn start(file: Option<PathBuf>, mut running: Configured, reach: Reach) -> Re
     let set = watch::Sender::new(Arc::new(first.clone().without_texts()));
     let (seen, state_dir) = (set.subscribe(), reach.state_dir.subscribe());
     let keeping = SetKeeping::default();
-    let reloader = Reloader { file, running, reach, watched, taking: None, set, keeping };
+    let configuration = WatchedConfiguration::new(running.server.watch, &first);
+    let reloader = Reloader { file, running, reach, rule_files, configuration, taking: None, set, keeping };
     tokio::spawn(reloader.run(first, received, Arc::clone(&signalled)));
     ReloadHandle { requests, signalled, running: seen, state_dir }
 }
@@ -242,10 +245,11 @@ impl ReloadHandle {
 
 struct Reloader {
     file: Option<PathBuf>,
-    /// The settings in force. Keys that need a restart keep their values from the start.
+    /// The settings in force. Keys that need an upgrade keep their values from the start.
     running: Configured,
     reach: Reach,
-    watched: WatchedFiles,
+    rule_files: WatchedFiles,
+    configuration: WatchedConfiguration,
     /// The last attempt to take another state directory.
     taking: Option<AbortHandle>,
     /// The running set of files.
@@ -280,12 +284,18 @@ impl Reloader {
                         let _ = reply.send(outcome);
                     }
                 }
-                () = self.watched.due() => self.watched.look(&self.reach).await,
-                () = signalled.notified() => {
-                    let _ = self.reload(&Author::named("SIGHUP"), WantedSet::Files(None), std::future::pending()).await;
-                }
+                () = self.rule_files.due() => self.rule_files.look(&self.reach).await,
+                () = self.configuration.due() => if self.configuration.look().await {
+                    self.reload_unasked("[server] watch").await;
+                },
+                () = signalled.notified() => self.reload_unasked("SIGHUP").await,
             }
         }
+    }
+
+    /// Reloads without a client that waits for the outcome.
+    async fn reload_unasked(&mut self, by: &str) {
+        let _ = self.reload(&Author::named(by), WantedSet::Files(None), std::future::pending()).await;
     }
 
     /// Reloads, unless `unwanted` completes before the configuration is loaded.
@@ -361,7 +371,7 @@ impl Reloader {
         let warnings = setup.warnings;
         let difference = swap(&self.reach.checker, setup.served, asked_by).await?;
 
-        self.watched = WatchedFiles::new(&wanted.origin, wanted.rule_files.clone(), &self.reach.metrics);
+        self.rule_files = WatchedFiles::new(&wanted.origin, wanted.rule_files.clone(), &self.reach.metrics);
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.visibility.configure(&wanted.server.visibility, wanted.server.state_dir.as_deref());
@@ -381,6 +391,7 @@ impl Reloader {
         let (record, origin) = (std::mem::take(&mut wanted.files), wanted.origin.clone());
         self.running = difference::without_restart(&self.running, wanted);
         let set = RunningSet::new(self.file.clone(), asked_by, origin, record);
+        self.configuration = WatchedConfiguration::new(self.running.server.watch, &set);
         report.number = self.keep(set, report.in_words()).await;
         Ok(report)
     }

@@ -17,6 +17,7 @@ fn file(path: &str, kind: FileKind, text: &[u8]) -> ReadFile {
         kind,
         size: text.len() as u64,
         modified: None,
+        stamp: None,
         hash: (!is_secret).then_some(hash),
         text: kind.is_kept().then(|| Arc::from(text)),
     }

@@ -37,6 +37,7 @@ mod suspicion;
 mod tiers;
 mod transfer;
 mod upgrade;
+mod watch;
 mod weights;
 #[path = "../support/mod.rs"]
 mod support;

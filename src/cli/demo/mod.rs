@@ -141,6 +141,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             state_dir: None,
             visibility: VisibilitySettings::default(),
             start_with_last_good: false,
+            watch: false,
         },
         admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
         served: Served {

@@ -61,7 +61,7 @@ fn built_in() {
     assert_eq!(served.settings, Settings { cookies, ..Settings::default() });
     assert_eq!((admin, served.startup_wait), (AdminSettings::default(), milliseconds(3000)));
     assert_eq!((server.state_dir, server.visibility), (None, VisibilitySettings::default()));
-    assert!(!server.start_with_last_good);
+    assert!(!server.start_with_last_good && !server.watch);
     assert!(warnings.is_empty());
     assert_eq!(served.pools[0].checks, []);
     assert_eq!(served.pools[0].pool.min_healthy, MinHealthy::Count(1));

@@ -13,7 +13,7 @@ fn keys() {
     one_error("[server]\nlistne = []\n", "2:1 unknown key `listne` | did you mean `listen`?");
     one_error(
         "[server]\ndiscovery = \"a\"\n",
-        "2:1 unknown key `discovery` | known here: `listen`, `workers`, `steering`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `query_log`, `dnstap`, `state_dir`, `start_with_last_good`, `startup_wait`",
+        "2:1 unknown key `discovery` | known here: `listen`, `workers`, `steering`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `query_log`, `dnstap`, `state_dir`, `start_with_last_good`, `watch`, `startup_wait`",
     );
     one_error(
         "[admin]\ndiscovery = \"a\"\n",

@@ -1,6 +1,6 @@
 //! Notices that a file was replaced or written, without reading it.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -18,12 +18,17 @@ impl FileStamp {
     /// The stamp of the file at a path; `None` if it cannot be looked up.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
+        fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+}
+
+impl From<&Metadata> for FileStamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
             file: (metadata.dev(), metadata.ino()),
             size: metadata.len(),
             modified: [metadata.mtime(), metadata.mtime_nsec()],
             changed: [metadata.ctime(), metadata.ctime_nsec()],
-        })
+        }
     }
 }
