@@ -18,7 +18,7 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 /// The time that the unit leaves between two signs of life (`WatchdogSec=`), in microseconds.
 const WATCHDOG: &str = "WATCHDOG_USEC";
 
-/// What systemd is told.
+/// A message to systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
     /// DNS is answered, and the reload or upgrade is over.

@@ -34,7 +34,7 @@ struct ConfigReply<'a> {
     files: Vec<FileReply>,
 }
 
-/// What is known of the running configuration without its files.
+/// The running configuration without its files.
 #[derive(Serialize)]
 pub(super) struct RunningReply<'a> {
     loaded: Option<Timestamp>,
@@ -100,7 +100,7 @@ struct RollbackReply<'a> {
     number: Option<u64>,
     /// When it was loaded first.
     loaded: Option<Timestamp>,
-    /// What to do with the files on disk.
+    /// Advice on the files on disk.
     advice: &'static str,
 }
 

@@ -110,7 +110,7 @@ impl Documents {
         self.everything.get((), render).await
     }
 
-    /// What operators must know of this server itself, in sentences.
+    /// Sentences that warn operators about this server itself.
     fn notices(&self) -> Vec<String> {
         let set = self.reload.running().notice().map(|notice| format!("this server {notice}"));
         let audit = self.audit.failing().map(|reason| format!("the audit cannot be written: {reason}"));

@@ -101,7 +101,7 @@ pub struct Sources {
     pub lost_because: watch::Receiver<Option<&'static str>>,
     /// The last events.
     pub events: Events,
-    /// Who has changed what.
+    /// The record of all changes by operators.
     pub audit: AuditHandle,
     /// The query log and dnstap.
     pub visibility: Visibility,

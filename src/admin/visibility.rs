@@ -39,7 +39,7 @@ struct TapDocument {
     configured: String,
     /// Until when an operator has switched it; null if the configuration decides.
     until: Option<Timestamp>,
-    /// Who has switched it.
+    /// The client that has switched it.
     by: Option<String>,
     /// The file or the socket; null if there is none.
     destination: Option<String>,

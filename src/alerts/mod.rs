@@ -67,7 +67,7 @@ pub struct AlertsHandle(Arc<AlertsShared>);
 #[derive(Debug)]
 struct AlertsShared {
     sources: AlertSources,
-    /// What is wrong with this server itself.
+    /// Faults of this server itself.
     faults: cell::Sender<ServerFaults>,
     /// The settings of the running thread; none if no alert is configured.
     running: Mutex<Option<cell::Sender<AllAlerts>>>,

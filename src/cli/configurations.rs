@@ -159,14 +159,14 @@ pub(super) fn rollback(arguments: &RollbackArguments) -> ExitCode {
 
 fn rollback_as_text(report: &Value, is_dry_run: bool) -> String {
     let (number, loaded) = (&report["number"], time(&report["loaded"]));
-    let (lines, restart) = changes_as_text(report);
+    let (lines, upgrade) = changes_as_text(report);
     let did = if is_dry_run { "a rollback would go back" } else { "went back" };
     let mut told =
         format!("{did} to the configuration {number} of {loaded} (generation {})", report["generation"]);
     told += if lines.is_empty() { ": nothing changes" } else { ":\n" };
     told += &lines.join("\n");
-    if !restart.is_empty() {
-        let _ = write!(told, "\nneeds a restart, which reads the files on disk:\n{}", restart.join("\n"));
+    if !upgrade.is_empty() {
+        let _ = write!(told, "\nneeds an upgrade, which reads the files on disk:\n{}", upgrade.join("\n"));
     }
     if !is_dry_run {
         let _ = write!(told, "\nNOTE: {}", text(&report["advice"]));

@@ -144,7 +144,7 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
     },
     /// Show the changes that a reload would make to a running server, and change nothing
     #[command(after_help = "\
-Exit codes: 0 nothing would change; 1 a reload or a restart would change something, or a reload would be refused; 2 usage.")]
+Exit codes: 0 nothing would change; 1 a reload or an upgrade would change something, or a reload would be refused; 2 usage.")]
     Diff {
         #[command(flatten)]
         server: servers::ServerArguments,

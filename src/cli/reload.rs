@@ -32,7 +32,7 @@ pub(super) enum Purpose {
     Reload,
     /// Succeeds if a reload would.
     DryRun,
-    /// Succeeds if neither a reload nor a restart would change anything.
+    /// Succeeds if neither a reload nor an upgrade would change anything.
     Diff,
 }
 
@@ -78,25 +78,25 @@ fn text(value: &Value) -> Cow<'_, str> {
     printable(value.as_str().unwrap_or_default())
 }
 
-/// The changes by kind, the changes that need a restart, then the warnings.
+/// The changes by kind, the changes that need an upgrade, then the warnings.
 fn report_as_text(report: &Value, purpose: Purpose) -> String {
-    let (lines, restart) = changes_as_text(report);
+    let (lines, upgrade) = changes_as_text(report);
     let generation = &report["generation"];
-    let only_a_restart = purpose != Purpose::Reload && lines.is_empty() && !restart.is_empty();
+    let only_an_upgrade = purpose != Purpose::Reload && lines.is_empty() && !upgrade.is_empty();
     let mut told = match (lines.as_slice(), purpose) {
         ([], Purpose::Reload) => format!("reloaded: nothing has changed (generation {generation})"),
         (lines, Purpose::Reload) => format!("reloaded (generation {generation}):\n{}", lines.join("\n")),
-        ([], _) if only_a_restart => {
-            format!("a reload would change nothing (generation {generation}), but a restart would:")
+        ([], _) if only_an_upgrade => {
+            format!("a reload would change nothing (generation {generation}), but an upgrade would:")
         }
         ([], _) => format!("a reload would change nothing (generation {generation})"),
         (lines, _) => format!("a reload would change (generation {generation}):\n{}", lines.join("\n")),
     };
-    if only_a_restart {
-        let _ = write!(told, "\n{}", restart.join("\n"));
-    } else if !restart.is_empty() {
+    if only_an_upgrade {
+        let _ = write!(told, "\n{}", upgrade.join("\n"));
+    } else if !upgrade.is_empty() {
         let needs = if purpose == Purpose::Reload { "needs" } else { "would need" };
-        let _ = write!(told, "\n{needs} a restart:\n{}", restart.join("\n"));
+        let _ = write!(told, "\n{needs} an upgrade:\n{}", upgrade.join("\n"));
     }
     for warning in list(report, "warnings") {
         let _ = write!(told, "\n{}", fault_as_text("warning", warning));
@@ -104,7 +104,7 @@ fn report_as_text(report: &Value, purpose: Purpose) -> String {
     told
 }
 
-/// The changes, and those that need a restart, one per line.
+/// The changes, and those that need an upgrade, one per line.
 pub(super) fn changes_as_text(report: &Value) -> (Vec<String>, Vec<String>) {
     let mut lines = Vec::new();
     for (member, word) in SECTIONS {
@@ -116,9 +116,9 @@ pub(super) fn changes_as_text(report: &Value) -> (Vec<String>, Vec<String>) {
             lines.extend(changed_as_text(word, changed));
         }
     }
-    let restart =
+    let upgrade =
         list(report, "restart_needed").iter().flat_map(|changed| changed_as_text("", changed)).collect();
-    (lines, restart)
+    (lines, upgrade)
 }
 
 fn changed_as_text(word: &str, changed: &Value) -> Vec<String> {
@@ -178,7 +178,7 @@ mod tests {
     backend b added
   zone example.com: changed
   [server] nsid: none -> \"a\"
-needs a restart:
+needs an upgrade:
   server.workers: 0 -> 3
 warning: odd
  --> a.toml:3:5
@@ -195,13 +195,13 @@ warning: odd
         let report = json!({ "generation": 7, "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }] });
         assert_eq!(
             report_as_text(&report, Purpose::Diff),
-            "a reload would change nothing (generation 7), but a restart would:\n  server.workers: 0 -> 3"
+            "a reload would change nothing (generation 7), but an upgrade would:\n  server.workers: 0 -> 3"
         );
         let report = json!({
             "generation": 7, "pools": { "added": ["new"] },
             "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }],
         });
-        let expected = "a reload would change (generation 7):\n  pool new: added\nwould need a restart:\n  server.workers: 0 -> 3";
+        let expected = "a reload would change (generation 7):\n  pool new: added\nwould need an upgrade:\n  server.workers: 0 -> 3";
         assert_eq!(report_as_text(&report, Purpose::DryRun), expected);
     }
 

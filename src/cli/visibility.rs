@@ -33,7 +33,7 @@ impl Tapped {
     }
 }
 
-/// What to do.
+/// The action.
 #[derive(Debug, Subcommand)]
 pub(super) enum Switch {
     /// Sample queries for a time; then the configuration decides again

@@ -125,7 +125,7 @@ impl Condition {
     }
 }
 
-/// What is wrong with this server itself, apart from its table.
+/// Faults of this server itself, apart from its table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerFaults {
     /// Why the running configuration is not that of the files: the last reload was refused, or the start.

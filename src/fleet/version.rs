@@ -22,7 +22,7 @@ impl fmt::Display for OverrideVersion {
     }
 }
 
-/// What a request expects to find before its change (RFC 9110, section 13.1).
+/// The state that a request expects before its change (RFC 9110, section 13.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
     /// Whatever there is.

@@ -137,7 +137,7 @@ pub struct Listeners {
     ended: Arc<Notify>,
 }
 
-/// What TCP connections do after their current query.
+/// The way of TCP connections after their current query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
     /// Wait for the next one.

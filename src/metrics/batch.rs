@@ -1,6 +1,6 @@
 //! Counts of DNS messages that a thread handles together, for example those of one receive call.
 //!
-//! They are added to [`Metrics`] once for all. What is counted is defined beside [`Metrics`].
+//! They are added to [`Metrics`] once for all. The counters are defined beside [`Metrics`].
 
 use std::cell::Cell;
 use std::net::IpAddr;

@@ -119,7 +119,7 @@ impl LimitKind {
         }
     }
 
-    /// What clients notice.
+    /// The effect on clients.
     #[must_use]
     pub const fn effect(self) -> &'static str {
         match self {

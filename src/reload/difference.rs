@@ -19,7 +19,7 @@ use crate::reload::{Change, Configured};
 use crate::settings::{Allowed, Chaos, Secondary, Settings};
 use crate::visibility::{DnstapSettings, QueryLogSettings};
 
-/// Changed keys that need a restart.
+/// Changed keys that need an upgrade or a restart.
 pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let mut keys = KeyChanges::default();
     let list =
@@ -82,6 +82,7 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
     keys.compare("state_dir", &running.server.state_dir, &wanted.server.state_dir, path);
     let (old, new) = (running.server.start_with_last_good, wanted.server.start_with_last_good);
     keys.compare("start_with_last_good", &old, &new, ToString::to_string);
+    keys.compare("watch", &running.server.watch, &wanted.server.watch, ToString::to_string);
     if running.startup_wait != wanted.startup_wait {
         let (old, new) = (Shown(running.startup_wait), Shown(wanted.startup_wait));
         keys.changed("startup_wait", format!("{old} -> {new}, from the next start on"));

@@ -124,7 +124,7 @@ impl ReloadReport {
             ("[admin]", &self.admin),
             ("[geo]", &self.geo),
             ("alert", &self.alerts),
-            ("restart needed for", &self.restart_needed),
+            ("upgrade needed for", &self.restart_needed),
         ]
     }
 
@@ -177,7 +177,7 @@ impl ReloadReport {
                 warn,
                 Reload,
                 key = change.name(),
-                "this change needs a restart; until then the old value is in force"
+                "this change needs an upgrade; until then the old value is in force"
             );
         }
     }

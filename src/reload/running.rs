@@ -21,7 +21,7 @@ pub struct RunningSet {
     pub main: Option<PathBuf>,
     /// When it was loaded.
     pub loaded: SystemTime,
-    /// Who asked for it.
+    /// The client that requested it.
     pub by: String,
     /// Whether it is that of the files on disk.
     pub origin: SetOrigin,
@@ -29,7 +29,7 @@ pub struct RunningSet {
     pub number: Option<u64>,
     /// The SHA-256 of its texts, in hexadecimal digits.
     pub sha256: String,
-    /// What was read. Only files of the configuration itself have their texts, and only up to [`MAX_SHOWN`].
+    /// The files that were read. Only files of the configuration itself have their texts, and only up to [`MAX_SHOWN`].
     pub record: Arc<FileRecord>,
 }
 

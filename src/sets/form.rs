@@ -19,7 +19,7 @@ const FORMAT: &str = "steerd-configuration";
 /// The version that is written. Later ones are not read.
 const VERSION: u32 = 1;
 
-/// What is known of a set without its texts.
+/// A set without its texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetHead {
     format: String,
@@ -28,7 +28,7 @@ pub struct SetHead {
     pub number: u64,
     /// When it was loaded first.
     pub at: Timestamp,
-    /// Who asked for it.
+    /// The client that requested it.
     pub by: String,
     /// The SHA-256 of all its texts with their paths, in hexadecimal digits.
     pub sha256: String,

@@ -39,20 +39,20 @@ const MAX_SET: u64 = 256 << 20;
 /// A set that can be loaded.
 #[derive(Clone, Debug)]
 pub struct KeptSet {
-    /// What is known of it.
+    /// Its description.
     pub head: SetHead,
     /// Its texts.
     pub texts: KeptTexts,
 }
 
-/// What a new set says of itself besides its files.
+/// The description of a new set.
 #[derive(Clone, Debug)]
 pub struct SetOccasion {
     /// The main file.
     pub main: PathBuf,
     /// When it was loaded.
     pub at: Timestamp,
-    /// Who asked for it.
+    /// The client that requested it.
     pub by: String,
     /// The changes to the configuration before it, on one line.
     pub changes: String,

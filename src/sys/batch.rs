@@ -22,7 +22,7 @@ pub const MAX_QUERY: usize = 4096;
 pub const MAX_UDP_REPLY: usize = 4096;
 
 /// Bytes of a query that have room in its slot. Hardly a query is longer, and a batch of such slots
-/// stays in the second-level cache. What a longer one has beyond that is received apart.
+/// stays in the second-level cache. The rest of a longer one is received apart.
 const SLOT: usize = 512;
 
 /// Size of `in6_pktinfo`, the larger of the two packet information structures, bytes.

@@ -12,7 +12,7 @@ pub const MOST_BYTES: usize = 2048;
 /// Room for the names of the service, the pool and the backends, bytes. A name that has no room is left out.
 const MOST_NAMES: usize = 512;
 
-/// What became of a query.
+/// The outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleOutcome {
     /// It got a reply.
@@ -63,7 +63,7 @@ pub struct AnsweredQuery<'a> {
     pub query: &'a [u8],
     /// The reply, as sent; empty if there is none.
     pub reply: &'a [u8],
-    /// What became of it.
+    /// Its outcome.
     pub outcome: SampleOutcome,
     /// For an answer of a service.
     pub drawn: Option<Drawn<'a>>,
@@ -95,7 +95,7 @@ pub struct Sample {
     pub asked: SystemTime,
     /// When its answer was complete.
     pub replied: SystemTime,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: SampleOutcome,
     query: Vec<u8>,
     reply: Vec<u8>,

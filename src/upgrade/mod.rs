@@ -104,7 +104,7 @@ pub enum UpgradeRefused {
     /// The new process has ended.
     #[error("the new process ended while it was to {step}{}; this process goes on", ended.as_ref().map_or_else(String::new, |status| format!(" ({status})")))]
     Ended {
-        /// What it was doing.
+        /// Its step at that time.
         step: &'static str,
         /// Its exit status, if it has one.
         ended: Option<std::process::ExitStatus>,
@@ -112,7 +112,7 @@ pub enum UpgradeRefused {
     /// The new process is too slow.
     #[error("the new process took longer than {limit:?} to {step}, so it was ended; this process goes on")]
     Slow {
-        /// What it was doing.
+        /// Its step at that time.
         step: &'static str,
         /// The limit.
         limit: Duration,
@@ -123,7 +123,7 @@ pub enum UpgradeRefused {
     /// The messages or descriptors could not be exchanged.
     #[error("the new process could not be told to {step}: {error}; this process goes on")]
     Channel {
-        /// What it was to do.
+        /// Its next step.
         step: &'static str,
         /// The system's error.
         error: std::io::Error,

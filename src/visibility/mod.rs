@@ -61,7 +61,7 @@ pub struct DnstapSettings {
     pub identity: String,
 }
 
-/// What is configured.
+/// The configured query log and dnstap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VisibilitySettings {
     /// The query log.
@@ -170,7 +170,7 @@ impl SampleDestination {
     }
 }
 
-/// What an operator wants for a time.
+/// The setting of an operator, for a time.
 #[derive(Clone, Debug)]
 struct SwitchedTap {
     rate: SampleRate,

@@ -19,7 +19,7 @@ pub(super) trait SampleSink: Send + 'static {
     fn take(&mut self, sample: &Sample);
     /// Whether the buffer should be written now.
     fn is_full(&self) -> bool;
-    /// Writes the buffer. What cannot be written is counted as dropped.
+    /// Writes the buffer. Samples that cannot be written are counted as dropped.
     fn flush(&mut self);
     /// Ends in order.
     fn close(&mut self);

@@ -10,7 +10,7 @@ use crate::support::message::{
     Reply, SERVFAIL, SIG, SOA, SRV, YXDOMAIN, is_within, labels, name_of, wire,
 };
 
-/// Who is right.
+/// The verdict on a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The standards allow both.

@@ -418,7 +418,7 @@ fn what_takes_a_restart_is_said_and_the_rest_applied() {
         ])
     );
     assert!(ask(&server, &["+nsid", WWW]).contains("(\"after\")"));
-    assert_eq!(server.process.said("this change needs a restart").len(), 3);
+    assert_eq!(server.process.said("this change needs an upgrade").len(), 3);
 }
 
 #[test]
@@ -555,7 +555,7 @@ fn the_command_shows_the_difference_or_the_faults() {
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert!(shown.contains("pool web:") && shown.contains("  [server] nsid: none -> \"a\""), "{shown}");
-    assert!(shown.contains("needs a restart:\n  server.workers: 0 -> 3"), "{shown}");
+    assert!(shown.contains("needs an upgrade:\n  server.workers: 0 -> 3"), "{shown}");
 
     let output = command(&server, &["reload", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -207,7 +207,7 @@ fn secrets_are_neither_kept_nor_shown() {
         files.iter().any(|file| file["kind"] == "networks" && file["sha256"].as_str().unwrap().len() == 64),
         "{text}"
     );
-    // What is kept has only the texts of the configuration itself, for the owner alone.
+    // A kept set has only the texts of the configuration itself, for the owner alone.
     for number in 1..=3 {
         use std::os::unix::fs::PermissionsExt;
 

@@ -37,7 +37,7 @@ export function prepareChange() {
 /// the page shows, or null: if another operator has changed it meanwhile, the server changes nothing.
 export function open(change) {
   current = change;
-  /// What the server has said of overrides that others have changed meanwhile, by path.
+  /// Overrides that others have changed meanwhile, as the server said, by path.
   change.known = new Map();
   const form = $("change-form");
   form.reset();

@@ -13,7 +13,7 @@ use crate::spelling::closest;
 pub(super) struct RemoteStatus {
     pub(super) version: String,
     pub(super) generation: u64,
-    /// What operators must know of the server itself.
+    /// Sentences that warn operators about the server itself.
     #[serde(default)]
     pub(super) notices: Vec<String>,
     pub(super) suspected: Option<RemoteSuspicion>,

@@ -219,13 +219,13 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
         (
             server.into(),
             "[server]\nlisten = [\"127.0.0.2:0\", \"[::1]:0\"]".into(),
-            vec!["restart needed for server.listen: 127.0.0.1:0 -> 127.0.0.2:0, [::1]:0"],
+            vec!["upgrade needed for server.listen: 127.0.0.1:0 -> 127.0.0.2:0, [::1]:0"],
         ),
-        (server.into(), format!("{server}workers = 2"), vec!["restart needed for server.workers: 0 -> 2"]),
+        (server.into(), format!("{server}workers = 2"), vec!["upgrade needed for server.workers: 0 -> 2"]),
         (
             server.into(),
             format!("{server}steering = \"cpu\""),
-            vec!["restart needed for server.steering: hash -> cpu"],
+            vec!["upgrade needed for server.steering: hash -> cpu"],
         ),
         (server.into(), format!("{server}udp_payload = 1400"), vec!["[server] udp_payload: 1232 -> 1400"]),
         (
@@ -267,7 +267,7 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
             format!("{server}startup_wait = \"5s\""),
             vec!["[server] startup_wait: 3s -> 5s, from the next start on"],
         ),
-        (admin.into(), String::new(), vec!["restart needed for admin.listen: 127.0.0.1:0 -> none"]),
+        (admin.into(), String::new(), vec!["upgrade needed for admin.listen: 127.0.0.1:0 -> none"]),
         (
             admin.into(),
             format!("{admin}token_file = \"token\""),
@@ -309,7 +309,7 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
 }
 
 /// Every key of `[server]`, `[admin]`, `[keys]` and of a zone's `transfer`: before, after, and the
-/// reported change. Except for keys that need a restart, the change is in force at once, in the
+/// reported change. Except for keys that need an upgrade, the change is in force at once, in the
 /// module that owns it.
 #[tokio::test]
 async fn every_key_is_told_and_in_force() {
@@ -325,13 +325,13 @@ async fn every_key_is_told_and_in_force() {
         let lines: Vec<String> = told(&report).iter().map(|line| line.replace(&directory, "")).collect();
         assert_eq!(lines, expected, "{before} ->\n{after}");
         assert_eq!(told(&rehearsed), told(&report), "a dry run tells the same:\n{after}");
-        let only_later = lines[0].contains("restart") || lines[0].contains("next start");
+        let only_later = lines[0].contains("upgrade") || lines[0].contains("next start");
         assert_eq!(fixture.in_force() == was, only_later, "{before} ->\n{after}\n{was:?}");
 
         let again = fixture.reload(&after).await.unwrap();
         let still_needed: Vec<&str> =
-            expected.iter().filter(|line| line.contains("restart")).copied().collect();
-        assert_eq!(told(&again), still_needed, "the second time only a restart is still due");
+            expected.iter().filter(|line| line.contains("upgrade")).copied().collect();
+        assert_eq!(told(&again), still_needed, "the second time only an upgrade is still due");
         assert!(fixture.reload(&before).await.is_ok());
         assert_eq!(fixture.in_force(), was, "{after} ->\n{before}: there and back again");
     }
@@ -347,7 +347,7 @@ async fn a_restart_and_the_rest_at_once() {
         [
             "[server] udp_payload: 1232 -> 1400",
             "[server] tcp_connections: 1000 -> 7",
-            "restart needed for server.workers: 0 -> 2",
+            "upgrade needed for server.workers: 0 -> 2",
         ]
     );
     assert_eq!(fixture.given.lock().unwrap().last().unwrap().udp_payload, 1400);
