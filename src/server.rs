@@ -52,6 +52,8 @@ pub use taking::take_over;
 
 /// The longest time by which the last entries of the audit may delay the stop.
 const AUDIT_TIME: Duration = Duration::from_secs(1);
+/// How soon a process that gave no sign of life is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Time limit for reading the memory at start: a network file system may hang.
 const RECALL_TIME: Duration = Duration::from_secs(5);
 
@@ -233,11 +235,10 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
     let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
     visibility.configure(&server.visibility, server.state_dir.as_deref());
     let alerts = AlertsHandle::new(sources);
-    let audit = {
-        let (place, metrics) = (keeper.place().subscribe(), Arc::clone(&metrics));
-        AuditHandle::start(place, server.state_dir.clone(), metrics, events.clone(), alerts.clone())
-            .map_err(StartError::Audit)?
-    };
+    let (place, directory) = (keeper.place().subscribe(), server.state_dir.clone());
+    let audit = AuditHandle::start(place, directory, Arc::clone(&metrics), events.clone(), alerts.clone());
+    let audit = audit.map_err(StartError::Audit)?;
+    let serving = watch::Sender::new(false);
     let reach = Reach {
         checker: checker.clone(),
         notify: notify.clone(),
@@ -249,16 +250,16 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
         alerts: alerts.clone(),
         audit: audit.clone(),
         visibility: visibility.clone(),
+        serving: serving.subscribe(),
     };
     let reload = reload::start(file, configured, reach);
-    let (serving, serving_seen) = watch::channel(false);
     let (upgrade, upgrades) = UpgradeHandle::new();
     let changes = ChangeGate::default();
     let admin = admin_bound.map(|(apart, bound)| {
         let sources = admin::Sources {
             checker: checker.clone(),
             metrics: Arc::clone(&metrics),
-            serving: serving_seen,
+            serving: serving.subscribe(),
             reload: reload.clone(),
             upgrade: upgrade.clone(),
             changes: changes.clone(),
@@ -383,10 +384,10 @@ impl Server {
     /// serves ends before this one has everything.
     pub async fn answer(&mut self) -> Result<(), StartError> {
         self.checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
-        match self.predecessor.take() {
-            None => self.serve().map_err(StartError::Listeners)?,
+        let reload = match self.predecessor.take() {
+            None => self.serve().map(|()| false).map_err(StartError::Listeners)?,
             Some(talk) => self.take_over(talk).await?,
-        }
+        };
         self.serving.send_replace(true);
         // Secondaries can transfer zones only once DNS is answered.
         self.notify.look();
@@ -394,6 +395,12 @@ impl Server {
             info!(%address, "DNS is answered over UDP and TCP");
         }
         systemd::tell(ServiceState::Ready);
+        if let Some(every) = systemd::alive_every() {
+            tokio::spawn(tell_alive(every, Arc::clone(&self.metrics), self.serving.subscribe()));
+        }
+        if reload {
+            self.reload.signal();
+        }
         Ok(())
     }
 
@@ -425,9 +432,6 @@ impl Server {
             info!(%address, "the admin server listens");
             (apart, running)
         });
-        if let Some(every) = systemd::alive_every() {
-            tokio::spawn(tell_alive(every, Arc::clone(&self.metrics)));
-        }
         Ok(())
     }
 
@@ -473,14 +477,22 @@ async fn failed(checker: &checker::CheckerHandle, listeners: Option<&Listeners>)
     }
 }
 
-/// Tells systemd regularly that this process works. It restarts one that does not (`WatchdogSec=`).
-async fn tell_alive(every: Duration, metrics: Arc<Metrics>) {
-    let mut period = tokio::time::interval(every);
-    loop {
-        period.tick().await;
-        if metrics.turn_age() < watchdog::STUCK {
-            systemd::tell(ServiceState::Alive);
+/// Tells systemd regularly that this process works, as long as it serves. systemd restarts one that does not work
+/// (`WatchdogSec=`).
+async fn tell_alive(every: Duration, metrics: Arc<Metrics>, mut serving: watch::Receiver<bool>) {
+    let tell = async {
+        loop {
+            let is_alive =
+                metrics.turn_age() < watchdog::STUCK && metrics.worker_turn_age() < watchdog::STUCK;
+            if is_alive {
+                systemd::tell(ServiceState::Alive);
+            }
+            tokio::time::sleep(if is_alive { every } else { every.min(LOOK_AGAIN) }).await;
         }
+    };
+    tokio::select! {
+        () = tell => {}
+        _ = serving.wait_for(|serving| !serving) => {}
     }
 }
 

@@ -18,6 +18,9 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 /// The time that the unit leaves between two signs of life (`WatchdogSec=`), in microseconds.
 const WATCHDOG: &str = "WATCHDOG_USEC";
 
+/// The process that must give them; any if it is not set.
+const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
+
 /// A message to systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
@@ -27,7 +30,7 @@ pub enum ServiceState {
     Reloading,
     /// A stop was requested.
     Stopping,
-    /// The process with this id is the service from now on, and ready.
+    /// The process with this id is the service from now on, ready and alive. Only the process before it may say so.
     ReplacedBy(u32),
     /// A sign of life.
     Alive,
@@ -42,7 +45,7 @@ pub fn tell(state: ServiceState) {
             format!("RELOADING=1\nMONOTONIC_USEC={}", sys::clock::monotonic().as_micros())
         }
         ServiceState::Stopping => "STOPPING=1".to_owned(),
-        ServiceState::ReplacedBy(process) => format!("MAINPID={process}\nREADY=1"),
+        ServiceState::ReplacedBy(process) => format!("MAINPID={process}\nREADY=1\nWATCHDOG=1"),
         ServiceState::Alive => "WATCHDOG=1".to_owned(),
     };
     if let Some(socket) = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty())
@@ -55,9 +58,10 @@ pub fn tell(state: ServiceState) {
 /// How often to send [`ServiceState::Alive`]: twice in the time that the unit leaves; none if it does not wait for it.
 #[must_use]
 pub fn alive_every() -> Option<Duration> {
-    let text = std::env::var(WATCHDOG).ok()?;
-    let micros: u64 = text.parse().ok().filter(|micros| *micros > 0)?;
-    Some(Duration::from_micros(micros) / 2)
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let micros = number(WATCHDOG).filter(|micros| *micros > 0)?;
+    let is_this = number(WATCHDOG_PROCESS).is_none_or(|process| process == u64::from(std::process::id()));
+    is_this.then(|| Duration::from_micros(micros) / 2)
 }
 
 fn send(socket: &OsStr, state: &str) -> io::Result<()> {

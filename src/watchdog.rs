@@ -1,7 +1,7 @@
-//! Watches the checker from outside.
+//! Watches the checker, and the threads that answer DNS, from outside.
 //!
-//! A stuck checker cannot report itself. The watchdog is a separate thread: it reads what the checker leaves
-//! in the metrics, and does not depend on the checker's runtime.
+//! A stuck thread cannot report itself. The watchdog is a separate thread: it reads what the others leave
+//! in the metrics, and does not depend on their runtimes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::duration::Shown;
 use crate::metrics::Metrics;
 
-/// A checker without a turn for this long is stuck: it normally turns several times a second.
+/// A checker or a worker without a turn for this long is stuck: it normally turns several times a second.
 pub const STUCK: Duration = Duration::from_secs(10);
 
 /// The time between two looks.
@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_secs(1);
 struct Watch {
     metrics: Arc<Metrics>,
     stuck: bool,
+    worker_stuck: bool,
     /// Pools whose probing has stalled.
     stalled: HashSet<Arc<str>>,
     /// Since when only the checker can be the cause. If this thread did not run either, the whole machine was
@@ -53,7 +54,7 @@ pub fn start(metrics: Arc<Metrics>) -> Sender<()> {
 
 impl Watch {
     fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, stuck: false, stalled: HashSet::new(), awake: Duration::ZERO }
+        Self { metrics, stuck: false, worker_stuck: false, stalled: HashSet::new(), awake: Duration::ZERO }
     }
 
     /// Looks at the checker after a sleep that should have taken [`LOOK`].
@@ -64,6 +65,7 @@ impl Watch {
         }
         self.awake = self.awake.saturating_add(slept);
         self.look_at_the_checker();
+        self.look_at_the_workers();
         self.look_at_the_pools();
     }
 
@@ -80,6 +82,21 @@ impl Watch {
             info!("the health checker runs again");
         }
         self.stuck = stuck;
+    }
+
+    fn look_at_the_workers(&mut self) {
+        let age = self.metrics.worker_turn_age();
+        let stuck = age > STUCK && self.awake > STUCK;
+        if stuck && !self.worker_stuck {
+            error!(
+                age = %in_seconds(age),
+                "a thread that answers DNS over UDP is stuck: queries to it are lost; \
+                 restart steerd, and report this with the log"
+            );
+        } else if !stuck && self.worker_stuck {
+            info!("the thread that answers DNS over UDP runs again");
+        }
+        self.worker_stuck = stuck;
     }
 
     fn look_at_the_pools(&mut self) {
@@ -114,7 +131,7 @@ fn in_seconds(age: Duration) -> Shown {
 mod tests {
     use super::*;
     use crate::captured_log::CapturedLog;
-    use crate::metrics::PoolSeries;
+    use crate::metrics::{PoolSeries, WorkerTurn};
     use crate::pool::{Backend, Pool};
 
     fn watch() -> (Arc<Metrics>, Watch) {
@@ -149,6 +166,28 @@ mod tests {
         assert_eq!(log.take("runs again").len(), 1);
         pass(&mut watch, 60, || ()).await;
         assert_eq!(log.take("checker is stuck").len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_worker_is_told_once_and_again_after_it_turned() {
+        let (log, _guard) = CapturedLog::listen();
+        let (metrics, mut watch) = watch();
+        let (one, other) = (metrics.watch_worker(), metrics.watch_worker());
+        let turn = |workers: &[&WorkerTurn]| {
+            metrics.turned();
+            metrics.pools()[0].probed(&metrics);
+            for worker in workers {
+                metrics.worker_turned(worker);
+            }
+        };
+        pass(&mut watch, 30, || turn(&[&one, &other])).await;
+        assert_eq!(log.take(""), [""; 0]);
+        pass(&mut watch, 60, || turn(&[&one])).await;
+        let lines = log.take("over UDP is stuck");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("ERROR"), "{lines:?}");
+        pass(&mut watch, 1, || turn(&[&one, &other])).await;
+        assert_eq!(log.take("over UDP runs again").len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,6 +130,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         metrics: Arc::clone(&metrics),
         events: events.clone(),
         visibility: visibility.clone(),
+        serving: watch::channel(true).1,
     };
     let running = Configured::of(&config::load(&file).unwrap());
     let reload = reload::start(Some(file), running, reach);

@@ -186,6 +186,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         metrics: Arc::clone(&metrics),
         events: events.clone(),
         visibility: visibility.clone(),
+        serving: watch::channel(false).1,
     };
     let setup = config::load(&file).unwrap();
     let running = Configured::of(&setup);

@@ -11,7 +11,7 @@
 //! batch.
 //!
 //! Between receive and send, nothing is allocated and no lock is taken. Every 100 ms an idle worker
-//! checks whether to stop, and releases a replaced table. A worker ends only when told to.
+//! checks whether to stop, and releases a replaced table. Each turn is a sign of life. A worker ends only when told to.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -27,7 +27,7 @@ use crate::answer::{Client, Responder, Transport};
 use crate::counters::CounterRow;
 use crate::listener::limits::{self, Active};
 use crate::listener::{self, Accounting, InForce, LogLimit};
-use crate::metrics::{Batch, Counted, Metrics};
+use crate::metrics::{Batch, Counted, Metrics, WorkerTurn};
 use crate::sys::affinity;
 use crate::sys::batch::{Datagram, UdpBatch};
 use crate::sys::ready::Ready;
@@ -54,6 +54,7 @@ pub(super) struct Worker {
     cpu: Option<usize>,
     metrics: Arc<Metrics>,
     stop: Arc<AtomicBool>,
+    turn: WorkerTurn,
     answerer: BatchAnswerer,
 }
 
@@ -110,6 +111,7 @@ impl Worker {
             cpu,
             metrics: Arc::clone(metrics),
             stop: Arc::clone(stop),
+            turn: metrics.watch_worker(),
             answerer: BatchAnswerer {
                 table: published.reader(),
                 limits: limits.reader(),
@@ -140,6 +142,7 @@ impl Worker {
                 self.read_drops(&counts);
             }
             counts.settle();
+            metrics.worker_turned(&self.turn);
         }
         self.read_drops(&counts);
     }

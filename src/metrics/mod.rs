@@ -16,6 +16,7 @@ mod pools;
 mod process;
 mod taps;
 mod text;
+mod workers;
 
 use std::fmt;
 use std::io;
@@ -35,6 +36,7 @@ use crate::wire::rcode;
 use continued::{Continued, EarlierCounts};
 use histogram::Histogram;
 use text::TextEncoder;
+use workers::WorkerTurns;
 
 pub use alerts::{AlertCounts, AlertSeries};
 pub use batch::Batch;
@@ -42,6 +44,7 @@ pub use limits::{Evicting, LimitKind, LimitedReply};
 pub use operation::Notified;
 pub use pools::PoolSeries;
 pub use taps::{TapCounts, TapSeries};
+pub use workers::WorkerTurn;
 
 /// The columns of a row of queries, in order.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
@@ -143,6 +146,7 @@ pub struct Metrics {
     all_suspicions: AtomicU64,
     /// When the checker's last turn ended, nanoseconds since `began`.
     turned: AtomicU64,
+    worker_turns: WorkerTurns,
     /// The counts of the process that this one has replaced.
     earlier: OnceLock<EarlierCounts>,
 }
@@ -166,6 +170,7 @@ impl Metrics {
             all_suspected: AtomicBool::new(false),
             all_suspicions: AtomicU64::new(0),
             turned: AtomicU64::new(0),
+            worker_turns: WorkerTurns::default(),
             earlier: OnceLock::new(),
         }
     }

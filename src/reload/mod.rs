@@ -51,6 +51,7 @@ use crate::notify;
 use crate::served::Served;
 use crate::settings::Settings;
 use crate::state::{LockError, StateDirectory};
+use crate::systemd::{self, ServiceState};
 use crate::visibility::Visibility;
 use crate::zone::Catalog;
 
@@ -126,6 +127,9 @@ pub struct Reach {
     pub audit: AuditHandle,
     /// The query log and dnstap.
     pub visibility: Visibility,
+    /// Whether this process answers DNS. systemd is told of reloads only then: the end of one would say that a server
+    /// that still starts is ready.
+    pub serving: watch::Receiver<bool>,
 }
 
 /// A request for a reload.
@@ -316,7 +320,14 @@ impl Reloader {
             if action == AuditAction::Reload { "reloading the configuration" } else { "going back" }
         );
         let before = self.set.borrow().number;
+        let is_serving = *self.reach.serving.borrow();
+        if is_serving {
+            systemd::tell(ServiceState::Reloading);
+        }
         let outcome = self.try_reload(asked_by, wanted, unwanted).await;
+        if is_serving {
+            systemd::tell(ServiceState::Ready);
+        }
         let counts = &self.reach.metrics.operation;
         match &outcome {
             Ok(report) => {

@@ -73,7 +73,6 @@ impl Server {
         let teller = self.events.at(SystemTime::now());
         match &outcome {
             Ok(UpgradeReport { pid, version, took, connections }) => {
-                systemd::tell(ServiceState::ReplacedBy(*pid));
                 info!(
                     asked_by = by,
                     pid,
@@ -160,6 +159,7 @@ impl Server {
             return Err(refused);
         }
         let (pid, version) = (successor.pid, successor.version.clone());
+        systemd::tell(ServiceState::ReplacedBy(pid));
         successor.leave();
         Ok(UpgradeReport { pid, version, took: began.elapsed(), connections })
     }

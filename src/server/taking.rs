@@ -82,8 +82,9 @@ async fn take_directory(
 }
 
 impl Server {
-    /// Answers DNS in place of the process that serves, and takes over everything else when that one commits.
-    pub(super) async fn take_over(&mut self, mut talk: Conversation) -> Result<(), StartError> {
+    /// Answers DNS in place of the process that serves, and takes over everything else when that one commits. Returns
+    /// whether a reload was requested meanwhile.
+    pub(super) async fn take_over(&mut self, mut talk: Conversation) -> Result<bool, StartError> {
         let lost = |error: std::io::Error| StartError::Predecessor(error.to_string());
         talk.ready().await.map_err(lost)?;
         if let Err(error) = self.serve() {
@@ -123,9 +124,8 @@ impl Server {
             version,
             "this process has taken over from the one before it"
         );
-        if reload {
-            self.reload.signal();
-        }
-        Ok(())
+        // Until then, systemd takes messages only from the other process.
+        talk.left().await;
+        Ok(reload)
     }
 }

@@ -8,11 +8,16 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::audit::Author;
 use crate::listener::Endpoint;
 use crate::upgrade::TAKE_OVER;
 use crate::upgrade::channel::{self, Channel};
 use crate::upgrade::message::{FromPredecessor, FromSuccessor, PROTOCOL};
+
+/// Time limit for the last steps of the process that has handed over everything.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// Everything that was handed over by its descriptor.
 #[derive(Debug)]
@@ -164,6 +169,11 @@ impl Conversation {
     /// See [`Conversation`].
     pub async fn committed(&mut self) -> io::Result<()> {
         self.0.send(&FromSuccessor::Committed).await
+    }
+
+    /// Waits until the other process does nothing more as the one that serves.
+    pub async fn left(mut self) {
+        let _ = timeout(LEAVE_TIME, self.0.receive::<FromPredecessor>()).await;
     }
 
     /// Tells why this process ends.

@@ -13,6 +13,8 @@ mod kubernetes;
 #[path = "../clients/namespace.rs"]
 mod namespace;
 mod root;
+mod supervisor;
+mod systemd;
 mod unit;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,24 +1,31 @@
 //! The unit for systemd: it is valid, as confined as the documents say, and allows every system call that steerd makes.
-//! No systemd runs here, so its part in starting and stopping is played by the test.
 
 use std::collections::BTreeSet;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::support::traffic::Sent;
-use crate::support::{
-    PATIENCE, Process, STEERD, address_in, dig, free_port, http_get, program, wait_for, write_config,
-};
-use crate::{output, source, text};
+use crate::support::{Process, STEERD, address_in, dig, http_get, program, wait_for, write_config};
+use crate::{output, source};
 
-const ZONE: &str = "$TTL 300\n@ SOA ns1 hostmaster 1 3600 900 604800 2\n@ NS ns1\nns1 A 127.0.0.1\n";
+pub(crate) const ZONE: &str =
+    "$TTL 300\n@ SOA ns1 hostmaster 1 3600 900 604800 2\n@ NS ns1\nns1 A 127.0.0.1\n";
 
 fn unit() -> String {
     std::fs::read_to_string(source("packaging/steerd.service")).unwrap()
+}
+
+/// systemd 252 does not know its type, so it cannot verify it: it must have nothing else that a newer one could refuse.
+#[test]
+fn the_drop_in_changes_only_how_reloads_are_told() {
+    let drop_in = std::fs::read_to_string(source("packaging/notify-reload.conf")).unwrap();
+    let lines: Vec<&str> = drop_in.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, ["[Service]", "Type=notify-reload", "ExecReload="]);
+    let unit = unit();
+    for key in ["Type=notify", "NotifyAccess=main", "WatchdogSec=1min", "ExecReload=/usr/bin/steerd reload"] {
+        assert!(unit.lines().any(|line| line == key), "{key}");
+    }
 }
 
 #[test]
@@ -65,7 +72,7 @@ fn calls_of(name: &str) -> BTreeSet<String> {
 }
 
 /// steerd runs under strace, with everything on that makes system calls of its own: pinned workers, a program as a
-/// check, a search in a body, state, a reload, TCP, the admin server.
+/// check, a search in a body, state, a reload, an upgrade, TCP, the admin server.
 #[test]
 fn it_allows_every_system_call_that_steerd_makes() {
     let directory = TempDir::new().unwrap();
@@ -125,8 +132,13 @@ fn it_allows_every_system_call_that_steerd_makes() {
         "--admin",
         &format!("http://{admin}"),
     ]));
-    traced.signal("TERM");
+    let upgraded =
+        output(Command::new(STEERD).args(["upgrade", "--json", "--admin", &format!("http://{admin}")]));
+    let upgraded: serde_json::Value = serde_json::from_str(&upgraded).unwrap();
     assert_eq!(traced.ended(), Some(0));
+    assert_eq!(dig(dns, &Sent::default(), &["www.lb.example.test"]), ["127.0.0.43"]);
+    let kill = format!("kill -TERM {}", upgraded["pid"]);
+    output(Command::new("sh").args(["-c", &kill]));
     // strace is a process of its own, which writes its list at the end.
     let calls = wait_for("the list of system calls", || {
         let calls = std::fs::read_to_string(at("calls")).ok()?;
@@ -144,54 +156,4 @@ fn it_allows_every_system_call_that_steerd_makes() {
     let allowed = allowed();
     let refused: Vec<_> = made.iter().filter(|call| !allowed.contains(**call)).collect();
     assert!(refused.is_empty(), "the unit refuses {refused:?}");
-}
-
-/// The next message to the service manager.
-fn told(socket: &UnixDatagram) -> String {
-    let mut buffer = [0; 256];
-    let length = socket.recv(&mut buffer).expect("a message to the service manager");
-    text(&buffer[..length])
-}
-
-#[test]
-fn systemd_is_told_when_dns_is_answered_and_when_steerd_stops() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("notify");
-    let name = format!("steerd-test-{}", std::process::id());
-    let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
-    for (socket, environment) in [
-        (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_owned()),
-        (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{name}")),
-    ] {
-        std::fs::write(directory.path().join("zone"), ZONE).unwrap();
-        let (port, admin) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
-        let config = directory.path().join("steerd.toml");
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nstartup_wait = \"1s\"\n\
-             [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-             [zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.web]\ncheck = \"http://:{}/\"\n\
-             backends = [\"127.0.0.1\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
-            silent.local_addr().unwrap().port()
-        );
-        std::fs::write(&config, text).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut process = Process::start(
-            Command::new(STEERD).args(["serve", "-c"]).arg(&config).env("NOTIFY_SOCKET", &environment),
-        );
-        assert_eq!(told(&socket), "READY=1");
-        assert_eq!(
-            http_get(([127, 0, 0, 1], admin).into(), "/readyz").0,
-            200,
-            "it waits for the outcomes first"
-        );
-        let server = format!("127.0.0.1:{port}").parse().unwrap();
-        assert_eq!(dig(server, &Sent::default(), &["www.lb.example.test"]), ["127.0.0.1"]);
-        process.signal("TERM");
-        assert_eq!(told(&socket), "STOPPING=1");
-        assert_eq!(process.ended(), Some(0));
-        socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        assert!(socket.recv(&mut [0; 1]).is_err(), "nothing else is told");
-        assert!(process.said("WARN").iter().all(|line| !line.contains("systemd")), "{:?}", process.said(""));
-    }
 }

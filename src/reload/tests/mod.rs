@@ -162,6 +162,7 @@ impl Fixture {
             state_dir,
             metrics: Arc::clone(&metrics),
             events,
+            serving: watch::channel(false).1,
         };
         let handle = start(Some(file), Configured::of(&setup), reach);
         Self {
@@ -572,6 +573,7 @@ async fn without_a_file_or_without_a_checker() {
         metrics: Arc::new(Metrics::new(1)),
         events: Events::new(SystemTime::now()),
         audit: fixture.audit.clone(),
+        serving: watch::channel(false).1,
     };
     let demo = start(None, Configured::of(&setup), reach());
     assert!(matches!(demo.reload("a test".into(), None).await, Err(ReloadRefusal::NoFile)));
