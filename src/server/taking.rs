@@ -114,6 +114,10 @@ impl Server {
         if let Some(listeners) = &mut self.listeners {
             listeners.retire();
         }
+        let place = self.keeper.place().borrow().clone();
+        if let Some(place) = place {
+            let _ = spawn_blocking(move || place.name_holder()).await;
+        }
         let version = env!("CARGO_PKG_VERSION");
         self.audit.note(audit_entry(author, version, None));
         tell!(

@@ -4,9 +4,9 @@
 //! The file contains the process id for people; nothing depends on its content.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,22 +82,26 @@ impl StateDirectory {
     }
 
     /// A directory that another process has locked through this descriptor of its lock file. The lock lasts until both
-    /// processes have closed it. Blocks.
+    /// processes have closed it; until [`StateDirectory::name_holder`], its file names that process. Blocks.
     ///
     /// # Errors
     /// If it is not the lock file of the directory.
     pub fn taken_over(directory: PathBuf, lock: OwnedFd) -> Result<Self, LockError> {
         let refused = |error: io::Error| LockError::Refused { directory: directory.clone(), error };
-        let mut file = File::from(lock);
-        let lock = Lock {
-            identity: identity(&file.metadata().map_err(refused)?),
-            file: file.try_clone().map_err(refused)?,
-        };
+        let file = File::from(lock);
+        let lock = Lock { identity: identity(&file.metadata().map_err(refused)?), file };
         if !lock.is_in(&directory) {
             return Err(refused(io::Error::other("the directory was replaced meanwhile")));
         }
-        let _ = file.rewind().and_then(|()| write_holder(&mut file));
         Ok(Self { directory, lock: Some(Arc::new(lock)) })
+    }
+
+    /// Writes the id of this process into the lock file, once the process that had the lock has given it up. Blocks.
+    pub fn name_holder(&self) {
+        if let Some(lock) = &self.lock {
+            // The lock is valid without the text: the disk may be full.
+            let _ = write_holder(&lock.file);
+        }
     }
 
     /// The lock file, for a process that takes over; none if it is not locked.
@@ -147,7 +151,7 @@ impl Lock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 // The lock is valid without the text: the disk may be full.
-                let _ = write_holder(&mut file);
+                let _ = write_holder(&file);
                 let identity = identity(&file.metadata().map_err(refused)?);
                 Ok(Self { file, identity })
             }
@@ -165,8 +169,8 @@ impl Lock {
     }
 }
 
-fn write_holder(file: &mut File) -> io::Result<()> {
-    write!(file, "{:<DIGITS$}", std::process::id())
+fn write_holder(file: &File) -> io::Result<()> {
+    file.write_all_at(format!("{:<DIGITS$}", std::process::id()).as_bytes(), 0)
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

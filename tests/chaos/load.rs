@@ -1,0 +1,364 @@
+//! Clients that send queries all the time, and check each answer.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a client waits for an answer: longer than an upgrade waits for a new process that answers nothing.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Backends are at `127.0.7.1` and on.
+pub(crate) const BACKENDS: usize = 8;
+pub(crate) const WEB: &str = "www.lb.example.test";
+/// Its only address is `192.0.2.N` for the configuration N.
+pub(crate) const VERSION: &str = "version.lb.example.test";
+
+/// The answers that are right now.
+pub(crate) struct World {
+    began: Instant,
+    /// For each backend, until when it may be answered: milliseconds.
+    until: [AtomicU64; BACKENDS],
+    /// The configuration that runs and the next one, in the lower and the upper half.
+    versions: AtomicU32,
+}
+
+impl World {
+    pub(crate) fn new(version: u16) -> Self {
+        let versions = AtomicU32::new(u32::from(version) << 16 | u32::from(version));
+        Self { began: Instant::now(), until: Default::default(), versions }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+
+    pub(crate) fn lives(&self, backend: usize) {
+        self.until[backend].store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// It may be answered for this much longer.
+    pub(crate) fn dies(&self, backend: usize, grace: Duration) {
+        let grace = u64::try_from(grace.as_millis()).unwrap();
+        self.until[backend].store(self.now() + grace, Ordering::SeqCst);
+    }
+
+    /// Either configuration may run.
+    pub(crate) fn changes(&self, before: u16, after: u16) {
+        self.versions.store(u32::from(after) << 16 | u32::from(before), Ordering::SeqCst);
+    }
+
+    fn versions(&self) -> [u16; 2] {
+        let both = self.versions.load(Ordering::SeqCst);
+        [both, both >> 16].map(|half| u16::try_from(half & 0xffff).unwrap())
+    }
+}
+
+/// How many clients there are, and how often each asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    udp: usize,
+    udp_pause: Duration,
+    /// Each keeps its connection.
+    tcp: usize,
+    tcp_pause: Duration,
+}
+
+impl Shape {
+    /// 3,200 queries/s over UDP and 480 over TCP, for any build on any machine.
+    pub(crate) const SMALL: Self = Self::of(16, 5, 48, 100);
+    /// 20,000 queries/s over UDP, and 5,000 over 500 connections.
+    pub(crate) const LARGE: Self = Self::of(120, 6, 500, 100);
+
+    const fn of(udp: usize, udp_pause: u64, tcp: usize, tcp_pause: u64) -> Self {
+        let [udp_pause, tcp_pause] = [Duration::from_millis(udp_pause), Duration::from_millis(tcp_pause)];
+        Self { udp, udp_pause, tcp, tcp_pause }
+    }
+}
+
+/// The clients, and the outcomes so far.
+pub(crate) struct Load {
+    outcomes: Arc<Outcomes>,
+    threads: Vec<JoinHandle<()>>,
+    began: Instant,
+    /// One query of each is on the way at most.
+    clients: u64,
+    most_lost: u64,
+}
+
+#[derive(Default)]
+struct Outcomes {
+    stop: AtomicBool,
+    udp: AtomicU64,
+    tcp: AtomicU64,
+    lost: AtomicU64,
+    wrong: Mutex<Vec<String>>,
+}
+
+/// The outcomes at the end.
+pub(crate) struct Figures {
+    pub(crate) udp: u64,
+    pub(crate) tcp: u64,
+    lost: u64,
+    most_lost: u64,
+    took: Duration,
+}
+
+impl Figures {
+    /// Answers over UDP in a second, on average.
+    pub(crate) fn rate(&self) -> f64 {
+        f64::from(u32::try_from(self.udp).unwrap()) / self.took.as_secs_f64()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { udp, tcp, lost, most_lost, took } = self;
+        let rate = self.rate();
+        write!(
+            f,
+            "{udp} answers over UDP ({rate:.0}/s), {tcp} over TCP, {lost} lost of at most {most_lost}, in {took:.0?}"
+        )
+    }
+}
+
+impl Load {
+    pub(crate) fn start(dns: SocketAddr, world: &Arc<World>, shape: Shape) -> Self {
+        const THREADS: usize = 2;
+        let Shape { udp, udp_pause, tcp, tcp_pause } = shape;
+        let outcomes = Arc::<Outcomes>::default();
+        let mut threads = Vec::new();
+        for (count, pause, is_tcp) in [(udp, udp_pause, false), (tcp, tcp_pause, true)] {
+            for _ in 0..THREADS {
+                let mut clients: Vec<Client> =
+                    (0..count / THREADS).map(|number| Client::new(dns, is_tcp, number)).collect();
+                let (world, outcomes) = (Arc::clone(world), Arc::clone(&outcomes));
+                threads.push(std::thread::spawn(move || {
+                    let mut next = Instant::now();
+                    while !outcomes.stop.load(Ordering::Relaxed) {
+                        round(&mut clients, &world, &outcomes);
+                        // A client that is late does not catch up.
+                        next = (next + pause).max(Instant::now());
+                        std::thread::park_timeout(next - Instant::now());
+                    }
+                }));
+            }
+        }
+        let clients = u64::try_from(udp + tcp).unwrap();
+        Self { outcomes, threads, began: Instant::now(), clients, most_lost: 0 }
+    }
+
+    pub(crate) fn answered(&self) -> u64 {
+        self.outcomes.udp.load(Ordering::SeqCst) + self.outcomes.tcp.load(Ordering::SeqCst)
+    }
+
+    /// The largest number of queries that are on the way.
+    pub(crate) fn on_the_way(&self) -> u64 {
+        self.clients
+    }
+
+    /// A process that has read queries is killed: each client may lose the one that is on the way.
+    pub(crate) fn may_lose_one_each(&mut self) {
+        self.most_lost += self.clients;
+    }
+
+    /// Panics if an answer was wrong, or more are lost than may be.
+    pub(crate) fn check(&self) {
+        let wrong = self.outcomes.wrong.lock().unwrap();
+        assert!(wrong.is_empty(), "{} wrong, such as {:#?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+        let lost = self.outcomes.lost.load(Ordering::SeqCst);
+        assert!(lost <= self.most_lost, "{lost} are lost, of at most {}", self.most_lost);
+    }
+
+    pub(crate) fn end(mut self) -> Figures {
+        self.outcomes.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+        self.check();
+        let [udp, tcp, lost] = [&self.outcomes.udp, &self.outcomes.tcp, &self.outcomes.lost]
+            .map(|count| count.load(Ordering::SeqCst));
+        Figures { udp, tcp, lost, most_lost: self.most_lost, took: self.began.elapsed() }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.outcomes.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn round(clients: &mut [Client], world: &World, outcomes: &Outcomes) {
+    let allowed = (world.now(), world.versions());
+    for client in &mut *clients {
+        client.send();
+    }
+    let deadline = Instant::now() + ANSWER_TIME;
+    for client in clients {
+        let judged = match client.receive(deadline) {
+            Ok(reply) => {
+                let counter = if client.is_tcp() { &outcomes.tcp } else { &outcomes.udp };
+                counter.fetch_add(1, Ordering::Relaxed);
+                judge(&reply, client.asked(), allowed, world)
+            }
+            Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) => {
+                outcomes.lost.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(format!("{error}")),
+        };
+        if let Err(why) = judged {
+            outcomes.wrong.lock().unwrap().push(format!("after {} ms: {why}", world.now()));
+        }
+    }
+}
+
+/// Says what is wrong with a reply. `allowed` is from the time of the query.
+fn judge(reply: &[u8], name: &str, allowed: (u64, [u16; 2]), world: &World) -> Result<(), String> {
+    let (sent_at, versions) = allowed;
+    let found = addresses(reply).ok_or_else(|| format!("{name}: {reply:?}"))?;
+    if found.is_empty() {
+        return Err(format!("{name}: no address"));
+    }
+    let versions = [versions, world.versions()].concat();
+    for address in found {
+        let [.., net, host] = address.octets();
+        let is_right = if name == WEB {
+            let backend = world.until.get(usize::from(host).wrapping_sub(1));
+            net == 7 && backend.is_some_and(|until| until.load(Ordering::SeqCst) >= sent_at)
+        } else {
+            versions.contains(&host.into())
+        };
+        if !is_right {
+            return Err(format!("{name}: {address}, with the configurations {versions:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// The A records of a reply without an error, whose names are pointers.
+fn addresses(reply: &[u8]) -> Option<Vec<Ipv4Addr>> {
+    let header: &[u8; 12] = reply.first_chunk()?;
+    let (flags, count) =
+        (u16::from_be_bytes([header[2], header[3]]), u16::from_be_bytes([header[6], header[7]]));
+    if flags & 0x800f != 0x8000 {
+        return None;
+    }
+    let mut at = 12;
+    while reply.get(at)? != &0 {
+        at += usize::from(reply[at]) + 1;
+    }
+    at += 5;
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let record: &[u8; 16] = reply.get(at..)?.first_chunk()?;
+        if record[0] & 0xc0 != 0xc0 || record[2..4] != [0, 1] || record[10..12] != [0, 4] {
+            return None;
+        }
+        found.push(Ipv4Addr::new(record[12], record[13], record[14], record[15]));
+        at += record.len();
+    }
+    Some(found)
+}
+
+struct Client {
+    socket: Socket,
+    id: u16,
+    closed: bool,
+    /// That of the socket.
+    timeout: Duration,
+}
+
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Client {
+    fn new(dns: SocketAddr, is_tcp: bool, number: usize) -> Self {
+        let socket = if is_tcp {
+            let stream = TcpStream::connect(dns).unwrap();
+            stream.set_nodelay(true).unwrap();
+            Socket::Tcp(stream)
+        } else {
+            let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+            socket.connect(dns).unwrap();
+            Socket::Udp(socket)
+        };
+        Self { socket, id: u16::try_from(number).unwrap(), closed: false, timeout: Duration::ZERO }
+    }
+
+    fn is_tcp(&self) -> bool {
+        matches!(self.socket, Socket::Tcp(_))
+    }
+
+    fn asked(&self) -> &'static str {
+        if self.id.is_multiple_of(2) { WEB } else { VERSION }
+    }
+
+    fn send(&mut self) {
+        self.id = self.id.wrapping_add(1);
+        let mut message = [&self.id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+        for label in self.asked().split('.') {
+            message.push(u8::try_from(label.len()).unwrap());
+            message.extend(label.bytes());
+        }
+        message.extend([0, 0, 1, 0, 1]);
+        let sent = match &mut self.socket {
+            Socket::Udp(socket) => socket.send(&message).map(drop),
+            Socket::Tcp(stream) => {
+                let length = u16::try_from(message.len()).unwrap();
+                stream.write_all(&[&length.to_be_bytes()[..], &message].concat())
+            }
+        };
+        self.closed |= sent.is_err();
+    }
+
+    fn receive(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+        if self.closed {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let reply = self.next_reply(deadline);
+        self.closed = reply.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+        reply
+    }
+
+    fn next_reply(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+        loop {
+            self.wait_at_most(deadline.saturating_duration_since(Instant::now()))?;
+            let mut reply = vec![0; 512];
+            match &mut self.socket {
+                Socket::Udp(socket) => {
+                    let length = socket.recv(&mut reply)?;
+                    reply.truncate(length);
+                }
+                Socket::Tcp(stream) => {
+                    let mut length = [0; 2];
+                    stream.read_exact(&mut length)?;
+                    reply.resize(u16::from_be_bytes(length).into(), 0);
+                    stream.read_exact(&mut reply)?;
+                }
+            }
+            // A late reply belongs to a query that was counted as lost.
+            if reply.starts_with(&self.id.to_be_bytes()) {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Sets the timeout of the socket, if it is not long anyway: a call for each query would cost as much as the query.
+    fn wait_at_most(&mut self, left: Duration) -> io::Result<()> {
+        let wanted = if left > ANSWER_TIME / 2 { ANSWER_TIME } else { left.max(Duration::from_millis(1)) };
+        if wanted != self.timeout {
+            self.timeout = wanted;
+            match &self.socket {
+                Socket::Udp(socket) => socket.set_read_timeout(Some(wanted))?,
+                Socket::Tcp(stream) => stream.set_read_timeout(Some(wanted))?,
+            }
+        }
+        Ok(())
+    }
+}
