@@ -34,10 +34,9 @@ pub(super) async fn upgrade(State(sources): State<Sources>, asker: Asker) -> Res
         }
         Err(refused) => {
             let status = match refused {
-                UpgradeRefused::FirstProcess | UpgradeRefused::Busy | UpgradeRefused::Protocol { .. } => {
-                    StatusCode::CONFLICT
-                }
-                UpgradeRefused::NotServing => StatusCode::SERVICE_UNAVAILABLE,
+                // It would be refused again.
+                UpgradeRefused::FirstProcess | UpgradeRefused::Protocol { .. } => StatusCode::CONFLICT,
+                UpgradeRefused::Busy | UpgradeRefused::NotServing => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::BAD_GATEWAY,
             };
             Err(Problem::new(status, refused.to_string()))

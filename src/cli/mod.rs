@@ -158,7 +158,7 @@ For a new version, and for changes of listen, workers, steering and [admin] list
 and open connections are handed over. If the new process fails, the old one goes on. SIGUSR2 does the same; the result
 is then in the log.
 
-Exit codes: 0 the new process serves; 1 the old one goes on, or there is no server; 2 usage.")]
+Exit codes: 0 the new process serves; 1 the old one goes on; 2 usage; 3 only a restart replaces it, or none was reached.")]
     Upgrade {
         #[command(flatten)]
         server: servers::ServerArguments,

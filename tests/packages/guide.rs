@@ -1,13 +1,14 @@
 //! Runs the commands of docs/INSTALL.md as they stand. Only `cargo` is left out: the program under test is the one that
 //! it would build. systemd and Docker have stand-ins, which know every option that the page uses.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::root::Root;
+use crate::supervisor::Supervisor;
 use crate::support::{STEERD, program};
 use crate::{debian, namespace, output, source};
 
@@ -35,16 +36,22 @@ fn stand_in(name: &str) -> std::path::PathBuf {
     source("tests/packages/stand-ins").join(name)
 }
 
-/// A Debian with the programs of the page, and a stand-in for systemd.
-pub(crate) fn debian_with_systemd() -> Root {
+/// A Debian with the programs of the page, and stand-ins for systemd.
+pub(crate) fn debian_with_systemd() -> (Root, Supervisor) {
     let root = Root::debian_with(&["apt", "bind9-dnsutils"]);
     // As if systemd ran: then the scripts of the package start and stop the service.
     std::fs::create_dir_all(root.path("/run/systemd/system")).unwrap();
+    // The processes of this namespace, which the listener looks up.
+    output(Command::new(program("mount")).args(["-t", "proc", "proc", "/proc"]));
+    let (notify, main) = (root.path("/run/systemd/notify"), root.path("/run/steerd.pid"));
+    let supervisor =
+        Supervisor::listen(&notify, move |process| std::fs::write(&main, format!("{process}\n")).unwrap());
+    std::fs::set_permissions(&notify, std::fs::Permissions::from_mode(0o777)).unwrap();
     for name in ["systemctl", "deb-systemd-invoke"] {
         root.copy(&stand_in("systemctl"), &format!("/usr/bin/{name}"));
     }
     std::fs::write(root.path("/etc/apt/apt.conf.d/tests"), "APT::Get::Assume-Yes \"true\";\n").unwrap();
-    root
+    (root, supervisor)
 }
 
 /// The output of a block that runs in a system, where its first failure ends it.
@@ -58,7 +65,7 @@ fn the_debian_package_as_the_page_says() {
         let blocks = blocks("Debian package");
         let [build, install, configure, reload, remove] = &blocks[..] else { panic!("{blocks:#?}") };
         assert_eq!(build, "cargo build --release --locked\npackaging/deb\n");
-        let root = debian_with_systemd();
+        let (root, _) = debian_with_systemd();
         let built = TempDir::new().unwrap();
         let package = debian::build(&built, "0.1.0-1");
         root.copy(&package, package.file_name().unwrap().to_str().unwrap());
@@ -129,7 +136,7 @@ fn from_source_as_the_page_says() {
 fn a_service_from_source_as_the_page_says() {
     namespace::run_with_users("guide::a_service_from_source_as_the_page_says", || {
         let blocks = blocks("From source");
-        let root = debian_with_systemd();
+        let (root, _) = debian_with_systemd();
         let home = home();
         for directory in ["/root/.cargo/bin", "/packaging"] {
             std::fs::create_dir_all(root.path(directory)).unwrap();

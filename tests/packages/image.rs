@@ -113,6 +113,37 @@ fn it_runs_read_only_and_without_privileges() {
     });
 }
 
+/// Its end would end the container.
+#[test]
+fn as_the_first_process_of_a_container_it_refuses_an_upgrade() {
+    namespace::run_with_users("image::as_the_first_process_of_a_container_it_refuses_an_upgrade", || {
+        let container = Container::new(|_| ());
+        allow_ports_from(53);
+        let served = container.command(&[words("ENTRYPOINT"), words("CMD")].concat());
+        let mut running = Process::start(
+            Command::new(program("unshare"))
+                .args(["--pid", "--fork", "--kill-child"])
+                .arg(served.get_program())
+                .args(served.get_args())
+                .current_dir("/"),
+        );
+        wait_for("DNS is answered", || {
+            assert!(running.is_running(), "steerd ended: {:?}", running.said(""));
+            running.said("DNS is answered").pop()
+        });
+        let refused =
+            container.command(&[words("ENTRYPOINT"), vec!["upgrade".to_owned()]].concat()).output().unwrap();
+        let told = crate::text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{told}");
+        assert!(
+            told.contains("process 1 of its container") && told.contains("one instance after the other"),
+            "{told}"
+        );
+        let server = "127.0.0.1:53".parse().unwrap();
+        assert_eq!(dig(server, &Sent::default(), &["www.steerd.test"]), ["127.0.0.1"]);
+    });
+}
+
 #[test]
 fn every_file_of_the_dockerfile_is_in_the_source_tree() {
     let file = std::fs::read_to_string(source("packaging/container/Dockerfile")).unwrap();

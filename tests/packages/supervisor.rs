@@ -23,7 +23,8 @@ pub(crate) struct Message {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// The main process; until one is named, the first that sends a message.
+    /// The main process: as the one before has named it. If that has ended or there is none, the first that sends a
+    /// message.
     main: Option<u32>,
     /// The messages that systemd would heed, and the others, with the reason.
     heeded: Vec<Message>,
@@ -90,7 +91,8 @@ impl Supervisor {
 impl Seen {
     /// Heeds or refuses a message. Returns another main process.
     fn take(&mut self, message: Message) -> Option<u32> {
-        let main = *self.main.get_or_insert(message.from);
+        let main = self.main.filter(|main| is_running(*main)).unwrap_or(message.from);
+        self.main = Some(main);
         if message.from != main {
             self.refused.push((message, "it is not from the main process"));
             return None;
@@ -108,7 +110,7 @@ impl Seen {
             }
         }
         let other = value("MAINPID").map(|process| process.parse::<u32>().unwrap());
-        if other.is_some_and(|other| !Path::new(&format!("/proc/{other}")).exists()) {
+        if other.is_some_and(|other| !is_running(other)) {
             self.refused.push((message, "there is no such process"));
             return None;
         }
@@ -116,6 +118,11 @@ impl Seen {
         self.heeded.push(message);
         other
     }
+}
+
+fn is_running(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
 /// Waits for the next message.

@@ -74,6 +74,15 @@ impl Client {
         read_message(&mut self.stream(query, id)).unwrap()
     }
 
+    /// Sends a query once over a connection of its own. Returns `None` if one of the two fails.
+    pub(crate) fn try_ask_tcp(&self, query: &Query, id: u16) -> Option<Vec<u8>> {
+        let mut stream = TcpStream::connect(self.server).ok()?;
+        stream.set_read_timeout(Some(REPLY)).ok()?;
+        self.sent.message();
+        stream.write_all(&framed(&query.encode(id))).ok()?;
+        read_message(&mut stream).ok()
+    }
+
     /// Opens a connection and sends the query on it.
     pub(crate) fn stream(&self, query: &Query, id: u16) -> TcpStream {
         let message = query.encode(id);
