@@ -1,24 +1,30 @@
 //! `GET /api/v1/audit`: the last entries of the audit, newest first; and the entries of requests to this server.
 
 use std::fmt::Write;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::{Query, RawQuery, State};
+use axum::extract::{MatchedPath, Query, RawQuery, Request, State};
 use axum::http::{StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
-use crate::admin::problem::Problem;
+use crate::admin::gate::Peer;
+use crate::admin::problem::{Problem, WeakToken};
 use crate::admin::{AdminState, Sources, json, status};
-use crate::audit::{AUDIT_KEPT, AuditAction, AuditEntry, AuditFilter, AuditRecord, Author};
+use crate::audit::{
+    AUDIT_KEPT, AuditAction, AuditEntry, AuditFilter, AuditHandle, AuditOutcome, AuditRecord, Author,
+};
 use crate::config::parse_duration;
 use crate::duration::Shown;
 use crate::fleet::{FailoverStatus, OverrideChange, OverrideStatus};
 use crate::pool::OverrideValue;
 
+/// How long a further refusal of the same token and action is no entry.
+const WEAK_TOKEN_EVERY: Duration = Duration::from_secs(60);
 /// How many entries a reply has, if the client does not say so.
 const USUAL: usize = 100;
 
@@ -119,9 +125,77 @@ pub(super) fn noted<T>(
     entry: AuditEntry,
     outcome: Result<T, Problem>,
 ) -> Result<T, Problem> {
-    let refused = outcome.as_ref().err().map(|problem| problem.detail().to_owned());
-    shown.sources.audit.note(AuditEntry { refused, ..entry });
+    let noted = match &outcome {
+        Ok(_) => AuditOutcome::Done,
+        Err(problem) if problem.may_be_done() => AuditOutcome::Unknown(problem.detail().to_owned()),
+        Err(problem) => AuditOutcome::Refused(problem.detail().to_owned()),
+    };
+    shown.sources.audit.note(AuditEntry { outcome: noted, ..entry });
     outcome
+}
+
+/// Notes requests whose token lacks the right for them.
+#[derive(Clone, Debug)]
+pub(super) struct WeakTokens {
+    audit: AuditHandle,
+    /// The last entries.
+    noted: Arc<Mutex<Vec<NotedRefusal>>>,
+}
+
+#[derive(Debug)]
+struct NotedRefusal {
+    token: Arc<str>,
+    action: AuditAction,
+    at: Instant,
+}
+
+impl WeakTokens {
+    pub(super) fn new(audit: AuditHandle) -> Self {
+        Self { audit, noted: Arc::default() }
+    }
+
+    /// Whether a refusal is an entry: the first of a token and an action in each [`WEAK_TOKEN_EVERY`], so that a token
+    /// that may change nothing cannot drive other entries out of the audit.
+    fn is_wanted(&self, token: &Arc<str>, action: AuditAction) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|refusal| refusal.at.elapsed() < WEAK_TOKEN_EVERY);
+        let is_new = !noted.iter().any(|refusal| (&refusal.token, refusal.action) == (token, action));
+        if is_new {
+            noted.push(NotedRefusal { token: Arc::clone(token), action, at: Instant::now() });
+        }
+        is_new
+    }
+}
+
+pub(super) async fn note_weak_token(
+    State(weak): State<WeakTokens>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let action = request.extensions().get().and_then(|path: &MatchedPath| action_of(path.as_str()));
+    let Some(action) = action.filter(|_| !request.method().is_safe()) else {
+        return next.run(request).await;
+    };
+    let (subject, peer) = (request.uri().path().to_owned(), request.extensions().get::<Peer>().copied());
+    let response = next.run(request).await;
+    if let Some(WeakToken { name, detail }) = response.extensions().get()
+        && weak.is_wanted(name, action)
+    {
+        let address = peer.map(|peer| peer.0);
+        let asker = Asker { address, uid: None, token: Some(Arc::clone(name)) };
+        let outcome = AuditOutcome::Refused(detail.clone());
+        weak.audit.note(AuditEntry { outcome, ..AuditEntry::of(action, subject, Author::from(&asker)) });
+    }
+    response
+}
+
+/// The action of a request that changes something, by the path of its route.
+fn action_of(path: &str) -> Option<AuditAction> {
+    let (_, last) = path.rsplit_once('/')?;
+    if last == "overrides" {
+        return Some(AuditAction::Override);
+    }
+    AuditAction::ALL.into_iter().find(|action| action.as_str() == last)
 }
 
 /// The wanted value, with what else the request says.

@@ -15,7 +15,7 @@ use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_bulk, texts};
 use crate::admin::{AdminState, json, read_body, status};
-use crate::audit::AuditEntry;
+use crate::audit::{AuditEntry, AuditOutcome};
 use crate::checker::CheckerCommand;
 use crate::fleet::{BackendSelection, BulkOverridden, BulkRequest, ChangeRequest, OverrideChange};
 use crate::pattern::NamePattern;
@@ -169,6 +169,6 @@ fn entry_of(asker: &Asker, request: &BulkRequest) -> AuditEntry {
         reason: reason.clone(),
         before: None,
         after: Some(wanted(after, *length, *force)),
-        refused: None,
+        outcome: AuditOutcome::Done,
     }
 }

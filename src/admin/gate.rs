@@ -283,6 +283,7 @@ fn too_weak(token: &AdminToken, needed: AdminRight) -> Problem {
          the right to `rights` under [admin.tokens.{name}] and reload"
     );
     with_right(Problem::new(StatusCode::FORBIDDEN, detail), Some(needed))
+        .of_weak_token(name)
         .challenge(&format!("Bearer realm=\"steerd\", error=\"insufficient_scope\", scope=\"{right}\""))
 }
 

@@ -254,8 +254,10 @@ impl BoundAdminServer {
         let held = documents.held.clone();
         let (stop, stopped) = watch::channel(false);
         let streams = Streams::new(stopped.clone());
+        let weak_tokens = audit::WeakTokens::new(sources.audit.clone());
         let router = routes(AdminState { sources, documents, streams })
-            .layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
+            .layer(middleware::from_fn_with_state(gate.clone(), gate::pass))
+            .layer(middleware::from_fn_with_state(weak_tokens, audit::note_weak_token));
         let shared = connections::ConnectionContext { router, gate, held, metrics };
         let task = tokio::spawn(connections::serve(self.listener, shared, stopped));
         AdminServer { stop, task }
@@ -331,7 +333,7 @@ fn requests() -> Vec<(&'static str, RouteAccess, MethodRouter<AdminState>)> {
 }
 
 fn routes(shown: AdminState) -> Router {
-    let changes = shown.sources.changes.clone();
+    let changes = upgrade::ChangesUnderWay::new(shown.sources.changes.clone());
     requests()
         .into_iter()
         .fold(page::routes(), |router, (path, _, methods)| router.route(path, methods))
@@ -383,7 +385,7 @@ impl Sources {
                 let detail = format!(
                     "the checker did not answer within {ANSWER_TIME:?}; it may still carry out the request"
                 );
-                Err(Problem::busy(detail))
+                Err(Problem::unanswered(detail))
             }
         }
     }

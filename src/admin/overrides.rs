@@ -19,7 +19,7 @@ use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_override, texts};
 use crate::admin::{AdminState, json, read_body, status};
-use crate::audit::AuditEntry;
+use crate::audit::{AuditEntry, AuditOutcome};
 use crate::checker::CheckerCommand;
 use crate::config::parse_duration;
 use crate::fleet::{
@@ -299,7 +299,7 @@ fn entry_of(asker: &Asker, request: &OverrideRequest) -> AuditEntry {
         reason: reason.clone(),
         before: None,
         after: Some(wanted(after, *length, *force)),
-        refused: None,
+        outcome: AuditOutcome::Done,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Errors of the HTTP interface as `application/problem+json` (RFC 9457).
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -18,6 +20,18 @@ pub(super) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Extension members (section 3.2).
     more: Map<String, Value>,
+    /// See [`Problem::may_be_done`].
+    may_be_done: bool,
+    /// The name of a token that lacks the needed right.
+    weak_token: Option<Arc<str>>,
+}
+
+/// An extension of a reply: the request was refused because the token with this name lacks the needed right.
+#[derive(Clone, Debug)]
+pub(super) struct WeakToken {
+    pub(super) name: Arc<str>,
+    /// The sentence for the person who made the request.
+    pub(super) detail: String,
 }
 
 /// The members of RFC 9457, section 3.1. With the type `about:blank`, the title is the phrase of
@@ -35,7 +49,14 @@ struct Members<'a> {
 impl Problem {
     /// Creates a problem. `detail` is a sentence for the person who made the request.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), headers: Vec::new(), more: Map::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            headers: Vec::new(),
+            more: Map::new(),
+            may_be_done: false,
+            weak_token: None,
+        }
     }
 
     /// Creates a problem for a JSON body that is not as `expected`, which is a sentence up to its
@@ -47,6 +68,16 @@ impl Problem {
     /// Creates a problem that ends by itself: the server is too busy now, or a limit is reached.
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(RETRY_AFTER, BUSY_TIME.into())
+    }
+
+    /// Creates the problem that the outcome is not known in time.
+    pub(super) fn unanswered(detail: impl Into<String>) -> Self {
+        Self { may_be_done: true, ..Self::busy(detail) }
+    }
+
+    /// Whether the request may be carried out nevertheless.
+    pub(super) fn may_be_done(&self) -> bool {
+        self.may_be_done
     }
 
     /// Adds the challenge that tells the client which credentials are needed (RFC 9110, section 11.6.1).
@@ -66,6 +97,11 @@ impl Problem {
     /// The sentence for the person who made the request.
     pub(super) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Says that the token with this name lacks the needed right.
+    pub(super) fn of_weak_token(self, name: &Arc<str>) -> Self {
+        Self { weak_token: Some(Arc::clone(name)), ..self }
     }
 
     /// Adds an extension member.
@@ -111,7 +147,11 @@ impl IntoResponse for Problem {
         };
         let mut text = serde_json::to_string_pretty(&members).unwrap_or_default();
         text.push('\n');
-        (self.status, AppendHeaders(self.headers), [(CONTENT_TYPE, "application/problem+json")], text)
-            .into_response()
+        let content_type = [(CONTENT_TYPE, "application/problem+json")];
+        let mut response = (self.status, AppendHeaders(self.headers), content_type, text).into_response();
+        if let Some(name) = self.weak_token {
+            response.extensions_mut().insert(WeakToken { name, detail: self.detail });
+        }
+        response
     }
 }

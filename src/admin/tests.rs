@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use tempfile::TempDir;
@@ -49,6 +49,8 @@ struct Fixture {
     serving: watch::Sender<bool>,
     /// Override requests that reached the checker.
     overrides: mpsc::UnboundedReceiver<OverrideRequest>,
+    /// The checker answers no request for an override while this is locked.
+    answering: Arc<Mutex<()>>,
     /// The configuration to reload.
     directory: TempDir,
 }
@@ -190,10 +192,17 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     };
     let setup = config::load(&file).unwrap();
     let running = Configured::of(&setup);
+    let answering = Arc::new(Mutex::new(()));
     match status {
         Some(status) => {
             let configuration = Configuration::of(setup.served, 7);
-            drop(tokio::spawn(answer_commands(received, status, configuration, asked)));
+            drop(tokio::spawn(answer_commands(
+                received,
+                status,
+                configuration,
+                asked,
+                Arc::clone(&answering),
+            )));
         }
         None => drop(received),
     }
@@ -215,7 +224,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         audit,
         visibility,
     });
-    Fixture { address, running, serving, overrides, directory }
+    Fixture { address, running, serving, overrides, answering, directory }
 }
 
 async fn answer_commands(
@@ -223,6 +232,7 @@ async fn answer_commands(
     status: PoolPiece,
     running: Configuration,
     asked: mpsc::UnboundedSender<OverrideRequest>,
+    answering: Arc<Mutex<()>>,
 ) {
     while let Some(command) = received.recv().await {
         match command {
@@ -244,6 +254,7 @@ async fn answer_commands(
                     consequences: Vec::new(),
                 });
                 asked.send(request).unwrap();
+                drop(answering.lock().await);
                 drop(reply.send(told.ok_or(OverrideRefused::NoSuchBackend { pool, backend })));
             }
             CheckerCommand::Preview(request, reply) => {
@@ -297,6 +308,21 @@ impl Fixture {
         let end = if body.is_empty() { "\r\n" } else { "" };
         let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}");
         self.exchange(&format!("{head}{body}{end}")).await
+    }
+
+    /// The entries of the audit, the oldest first, once there are this many.
+    async fn audited(&self, count: usize) -> Vec<serde_json::Value> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut reply = self.json("GET", "/api/v1/audit", None).await;
+            let mut entries = reply["entries"].as_array_mut().map(std::mem::take).unwrap();
+            entries.reverse();
+            if entries.len() >= count {
+                return entries;
+            }
+            assert!(Instant::now() < deadline, "{count} entries: {entries:#?}");
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn json(&self, method: &str, path: &str, body: Option<&str>) -> serde_json::Value {

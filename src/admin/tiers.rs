@@ -10,18 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::asker::Asker;
 use crate::admin::audit::{noted, wanted, words_of_failover};
-use crate::admin::overrides::{Manner, manner, member, override_length, override_reason, tagged};
+use crate::admin::overrides::{Manner, bad, manner, member, override_length, override_reason, tagged};
 use crate::admin::preconditions::precondition;
 use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
 use crate::admin::refused::{of_service, texts};
 use crate::admin::resources::{Named, named};
 use crate::admin::{AdminState, json, read_body, status};
-use crate::audit::{AuditAction, AuditEntry};
+use crate::audit::{AuditAction, AuditEntry, AuditOutcome};
 use crate::checker::CheckerCommand;
 use crate::fleet::{
     ChangeRequest, FailbackRequest, FailoverRequest, FailoverStatus, ServiceChanged, ServiceRequest,
 };
+use crate::name::Name;
 
 /// The body of a failover.
 #[derive(Deserialize)]
@@ -65,8 +66,11 @@ pub(super) async fn fail_back(
     if !read_body(body).await?.trim_ascii().is_empty() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the body must be empty"));
     }
-    let Manner { dry_run, .. } = manner(uri.query())?;
-    let service = shown.documents.service_named(named(name)?).await?;
+    let Manner { force, dry_run } = manner(uri.query())?;
+    if force {
+        return Err(bad("a failback cannot be forced: the query may only have `dry_run=true`"));
+    }
+    let service = service(&shown, &asker, AuditAction::Failback, name, dry_run).await?;
     let request = FailbackRequest { service, by: asker.to_string() };
     change(&shown, &asker, ServiceRequest::FailBack(request), dry_run, "").await
 }
@@ -94,7 +98,7 @@ pub(super) async fn fail_over(
         )
     })?;
     let request = FailoverRequest {
-        service: shown.documents.service_named(named(name)?).await?,
+        service: service(&shown, &asker, AuditAction::Failover, name, wanted.dry_run).await?,
         pool: Some(wanted.pool),
         length: member("for", wanted.r#for.as_deref().map(override_length))?,
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
@@ -114,7 +118,7 @@ pub(super) async fn end_failover(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Manner { force, dry_run } = manner(uri.query())?;
-    let service = shown.documents.service_named(named(name)?).await?;
+    let service = service(&shown, &asker, AuditAction::Failover, name, dry_run).await?;
     let request = FailoverRequest {
         service,
         pool: None,
@@ -125,6 +129,22 @@ pub(super) async fn end_failover(
         expected: precondition(&headers)?,
     };
     change(&shown, &asker, ServiceRequest::FailOver(request), dry_run, "add `?force=true`").await
+}
+
+/// The service of a request. One that does not exist makes the request an entry of the audit, unless it only asks.
+async fn service(
+    shown: &AdminState,
+    asker: &Asker,
+    action: AuditAction,
+    name: Named,
+    dry_run: bool,
+) -> Result<Name, Problem> {
+    let name = named(name)?;
+    let found = shown.documents.service_named(name.clone()).await;
+    if dry_run || found.is_ok() {
+        return found;
+    }
+    noted(shown, AuditEntry::of(action, name, asker.into()), found)
 }
 
 /// `to_force` says how the client can force the request.
@@ -176,6 +196,6 @@ fn entry_of(asker: &Asker, request: &ServiceRequest) -> AuditEntry {
         reason,
         before: None,
         after,
-        refused: None,
+        outcome: AuditOutcome::Done,
     }
 }

@@ -14,7 +14,7 @@ use crate::admin::audit::{noted, wanted};
 use crate::admin::overrides::{member, override_length};
 use crate::admin::problem::Problem;
 use crate::admin::{AdminState, Sources, json, read_body, status};
-use crate::audit::{AuditAction, AuditEntry};
+use crate::audit::{AuditAction, AuditEntry, AuditOutcome};
 use crate::tap::SampleRate;
 use crate::visibility::{NotSwitched, TapKind, TapStatus};
 
@@ -119,7 +119,7 @@ fn entry_of(asker: &Asker, kind: TapKind, before: &TapStatus, after: String) -> 
         reason: None,
         before: Some(before.sample.to_string()),
         after: Some(after),
-        refused: None,
+        outcome: AuditOutcome::Done,
     }
 }
 

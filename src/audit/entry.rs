@@ -66,10 +66,48 @@ impl AuditAction {
     }
 }
 
+/// How a change ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// It was done.
+    #[default]
+    Done,
+    /// It was refused or failed, for this reason.
+    Refused(String),
+    /// It may have been done: for this reason nobody has learnt the outcome.
+    Unknown(String),
+}
+
+impl AuditOutcome {
+    /// Of a change that was refused if there is a reason.
+    #[must_use]
+    pub fn refused_if(reason: Option<String>) -> Self {
+        reason.map_or(Self::Done, Self::Refused)
+    }
+
+    /// The name in the file and in the API.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused(_) => "refused",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// Why it was not done, or is unknown.
+    fn reason(self) -> Option<String> {
+        match self {
+            Self::Done => None,
+            Self::Refused(reason) | Self::Unknown(reason) => Some(reason),
+        }
+    }
+}
+
 /// The author of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author {
-    /// In words, as in the log: `127.0.0.1:40112 with the token ops`, `SIGHUP`, `watch`.
+    /// In words, as in the log: `127.0.0.1:40112 with the token ops`, `SIGHUP`, `[server] watch`.
     pub by: String,
     /// The name of the token that the client has shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,10 +147,19 @@ pub struct AuditEntry {
     pub reason: Option<String>,
     /// The state before.
     pub before: Option<String>,
-    /// The state after, or the wanted one if it was refused.
+    /// The state after, or the wanted one if it was not done.
     pub after: Option<String>,
-    /// Why it was refused or failed; none if it was done.
-    pub refused: Option<String>,
+    /// How it ended.
+    pub outcome: AuditOutcome,
+}
+
+impl AuditEntry {
+    /// An entry without values, of something that was done.
+    #[must_use]
+    pub fn of(action: AuditAction, subject: String, author: Author) -> Self {
+        let (reason, before, after) = (None, None, None);
+        Self { action, subject, author, reason, before, after, outcome: AuditOutcome::Done }
+    }
 }
 
 /// A noted entry.
@@ -139,9 +186,9 @@ pub struct AuditRecord {
     /// See [`AuditEntry::after`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// `done` or `refused`.
+    /// [`AuditOutcome::as_str`].
     pub outcome: Cow<'static, str>,
-    /// See [`AuditEntry::refused`].
+    /// Why it was not done, or is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -150,7 +197,7 @@ impl AuditRecord {
     /// An entry that was noted at this time.
     #[must_use]
     pub fn new(id: u64, at: Timestamp, entry: AuditEntry) -> Self {
-        let AuditEntry { action, subject, author, reason, before, after, refused } = entry;
+        let AuditEntry { action, subject, author, reason, before, after, outcome } = entry;
         Self {
             id,
             at,
@@ -160,8 +207,8 @@ impl AuditRecord {
             reason: reason.map(cut),
             before: before.map(cut),
             after: after.map(cut),
-            outcome: if refused.is_some() { "refused" } else { "done" }.into(),
-            why: refused.map(cut),
+            outcome: outcome.as_str().into(),
+            why: outcome.reason().map(cut),
         }
     }
 }

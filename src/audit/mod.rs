@@ -29,7 +29,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::state::StateDirectory;
 
-pub use entry::{AuditAction, AuditEntry, AuditRecord, Author};
+pub use entry::{AuditAction, AuditEntry, AuditOutcome, AuditRecord, Author};
 pub use file::{AUDIT, AUDIT_FILES, AuditFiles, MAX_AUDIT_FILE, files, read_file};
 pub use writer::AuditOutputs;
 

@@ -87,7 +87,7 @@ fn entry(subject: &str) -> AuditEntry {
         reason: Some("kernel".into()),
         before: Some("auto".into()),
         after: Some("drain for 30m".into()),
-        refused: None,
+        outcome: AuditOutcome::Done,
     }
 }
 
@@ -105,7 +105,7 @@ fn an_entry_is_a_line_of_json_that_only_its_owner_reads() {
     running.handle.note(AuditEntry {
         author: Author::named("SIGHUP"),
         action: AuditAction::Reload,
-        refused: Some("1 error to correct".into()),
+        outcome: AuditOutcome::Refused("1 error to correct".into()),
         ..entry("")
     });
     running.flush();

@@ -11,7 +11,7 @@ use crate::alerts::AlertsHandle;
 use crate::events::{Events, tell};
 use crate::metrics::Metrics;
 
-use super::entry::{AuditAction, AuditEntry, AuditRecord, Author};
+use super::entry::{AuditAction, AuditEntry, AuditOutcome, AuditRecord, Author};
 use super::file::{self, LastLine};
 use super::{AUDIT_KEPT, AuditShared};
 
@@ -89,7 +89,7 @@ fn write(shared: &AuditShared, batch: &[Arc<AuditRecord>]) -> Result<(), String>
             reason: None,
             before: None,
             after: None,
-            refused: Some(
+            outcome: AuditOutcome::Refused(
                 "the line before this one is incomplete: steerd or the machine ended while it was written"
                     .into(),
             ),

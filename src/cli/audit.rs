@@ -24,7 +24,7 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "DURATION|TIME", value_parser = since)]
     since: Option<Timestamp>,
     /// Only entries of these actions, separated by commas: override, weight, failover, failback, reload, rollback,
-    /// upgrade
+    /// upgrade, query-log, dnstap, audit
     #[arg(long, value_name = "ACTION,..")]
     action: Option<String>,
     /// Only entries of authors with this text: a token, a user or an address
@@ -179,7 +179,7 @@ fn show(entries: &[ServerEntry], json: bool) {
 
 fn row((server, entry): &ServerEntry) -> Vec<Cell> {
     let text = |name: &str| entry[name].as_str().unwrap_or_default();
-    let is_refused = text("outcome") == "refused";
+    let is_done = text("outcome") == "done";
     let change = match (text("before"), text("after")) {
         (before, "") => before.to_owned(),
         ("", after) => after.to_owned(),
@@ -193,7 +193,7 @@ fn row((server, entry): &ServerEntry) -> Vec<Cell> {
     let rest = [
         Cell::plain(text("action")),
         Cell::plain(text("subject")),
-        Cell::new(text("outcome"), if is_refused { Tone::Bad } else { Tone::Plain }),
+        Cell::new(text("outcome"), if is_done { Tone::Plain } else { Tone::Bad }),
         Cell::plain(&change),
         Cell::plain(&format!("by {}", text("by"))),
         Cell::plain(&facts.join(" ")),

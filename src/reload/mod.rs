@@ -38,7 +38,7 @@ use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::alerts::{AlertsHandle, AllAlerts};
-use crate::audit::{AuditAction, AuditEntry, AuditHandle, Author};
+use crate::audit::{AuditAction, AuditEntry, AuditHandle, AuditOutcome, Author};
 use crate::checker;
 use crate::config::fault::ConfigFaults;
 use crate::config::{self, Access, AdminSettings, ServerSettings, SetOrigin, Setup};
@@ -355,7 +355,7 @@ impl Reloader {
             reason: None,
             before: before.map(|number| format!("configuration {number}")),
             after: outcome.as_ref().ok().map(ReloadReport::with_number),
-            refused: outcome.as_ref().err().map(ReloadRefusal::in_full),
+            outcome: AuditOutcome::refused_if(outcome.as_ref().err().map(ReloadRefusal::in_full)),
         });
         outcome
     }

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use crate::audit::{AuditAction, AuditEntry, Author};
+use crate::audit::{AuditAction, AuditEntry, AuditOutcome, Author};
 use crate::checker::CheckerCommand;
 use crate::events::tell;
 use crate::fleet::Survey;
@@ -235,7 +235,7 @@ pub(super) fn audit_entry(author: Author, version: &str, refused: Option<String>
         reason: None,
         before: None,
         after: refused.is_none().then(|| format!("process {}, version {version}", std::process::id())),
-        refused,
+        outcome: AuditOutcome::refused_if(refused),
     }
 }
 

@@ -301,3 +301,94 @@ async fn what_is_no_bulk_request_says_why() {
     let tried = fixture.json("POST", "/api/v1/overrides", Some(body)).await;
     assert_eq!(tried, serde_json::json!({"dry_run": true, "needs_force": false, "consequences": []}));
 }
+
+#[tokio::test]
+async fn a_change_whose_client_has_left_has_its_entry() {
+    let mut fixture = start(Some(status("")));
+    let answering = Arc::clone(&fixture.answering);
+    let held = answering.lock().await;
+    let body = r#"{"state":"drain"}"#;
+    let mut client = TcpStream::connect(fixture.address).await.unwrap();
+    let head = format!(
+        "PUT {OVERRIDE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    fixture.overrides.recv().await.unwrap();
+    // The server closes the connection when it sees that the client has left.
+    client.shutdown().await.unwrap();
+    assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    drop(held);
+    let entries = fixture.audited(1).await;
+    assert_eq!(
+        (&entries[0]["subject"], &entries[0]["after"], &entries[0]["outcome"]),
+        (&"web/one".into(), &"drain".into(), &"done".into())
+    );
+}
+
+#[tokio::test]
+async fn a_change_without_an_answer_in_time_is_neither_done_nor_refused() {
+    let fixture = start(Some(status("")));
+    let held = fixture.answering.lock().await;
+    let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(r#"{"state":"drain"}"#)).await;
+    assert_problem(&head, &problem, 503);
+    assert!(problem.contains("it may still carry out the request"), "{problem}");
+    let entry = &fixture.audited(1).await[0];
+    assert_eq!(entry["outcome"], "unknown");
+    assert!(entry["why"].as_str().unwrap().contains("did not answer within 5s"), "{entry}");
+    drop(held);
+}
+
+#[tokio::test]
+async fn refusals_that_never_reach_the_checker_are_entries_if_somebody_wanted_a_change() {
+    let weak = AdminToken {
+        name: "weak".into(),
+        secret: BearerToken::parse("0123456789abcdef-weak").unwrap(),
+        rights: vec![config::AdminRight::Read],
+    };
+    let right = AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap());
+    let access = Access { tokens: vec![weak, right], public_reads: true };
+    let fixture = start_at("127.0.0.1:0", access, Some(status("")));
+    let ask = async |token: &str, method: &str, path: &str, expected| {
+        let header = format!("Authorization: Bearer 0123456789abcdef{token}\r\n");
+        let body = if path.ends_with("failover") { r#"{"pool":"web"}"# } else { "" };
+        let (head, problem) =
+            fixture.send(method, path, &header, Some(body).filter(|body| !body.is_empty())).await;
+        assert_problem(&head, &problem, expected);
+        problem
+    };
+    let service = "/api/v1/services/none.example";
+    for (token, method, path, expected) in [
+        ("-weak", "DELETE", OVERRIDE, 403),
+        ("-weak", "DELETE", WEIGHT, 403),
+        ("-weak", "POST", "/api/v1/overrides", 403),
+        ("-weak", "POST", "/api/v1/reload", 403),
+        // Not again within a minute, not without a token, and nothing that only asks.
+        ("-weak", "DELETE", OVERRIDE, 403),
+        ("-wrong", "DELETE", OVERRIDE, 401),
+        ("", "POST", &format!("{service}/failback?dry_run=true"), 404),
+        ("", "POST", &format!("{service}/failback"), 404),
+        ("", "PUT", &format!("{service}/failover"), 404),
+    ] {
+        ask(token, method, path, expected).await;
+    }
+    let problem = ask("", "POST", "/api/v1/services/www.lb.example.com/failback?force=true", 400).await;
+    assert!(problem.contains("a failback cannot be forced"), "{problem}");
+    let entries = fixture.audited(5).await;
+    let told: Vec<[&str; 4]> = entries
+        .iter()
+        .map(|entry| {
+            ["action", "subject", "token", "outcome"].map(|member| entry[member].as_str().unwrap_or_default())
+        })
+        .collect();
+    let expected = [
+        ["override", OVERRIDE, "weak", "refused"],
+        ["weight", WEIGHT, "weak", "refused"],
+        ["reload", "/api/v1/reload", "weak", "refused"],
+        ["failback", "none.example", "token_file", "refused"],
+        ["failover", "none.example", "token_file", "refused"],
+    ];
+    assert_eq!(told, expected);
+    assert!(entries[0]["why"].as_str().unwrap().contains("the right `override`"), "{}", entries[0]);
+    assert!(entries[0]["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", entries[0]);
+}

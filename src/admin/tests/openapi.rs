@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::admin::gate::RouteAccess;
+use crate::audit::{AuditAction, AuditOutcome};
 use crate::config::AdminRight;
 
 fn described() -> serde_json::Value {
@@ -17,6 +18,19 @@ fn every_path_is_described_and_no_other() {
     let routes = crate::admin::requests();
     let served: BTreeSet<&str> = routes.iter().map(|(path, ..)| *path).collect();
     assert_eq!(paths, served, "src/admin/openapi.json describes the requests of src/admin/mod.rs");
+}
+
+#[test]
+fn the_actions_and_outcomes_of_the_audit_are_described() {
+    let document = described();
+    let parameters = document["paths"]["/api/v1/audit"]["get"]["parameters"].as_array().unwrap();
+    let action = parameters.iter().find(|parameter| parameter["name"] == "action").unwrap();
+    let actions = AuditAction::ALL.map(AuditAction::as_str);
+    assert_eq!(action["schema"]["items"]["enum"], serde_json::json!(actions));
+    let why = String::new;
+    let outcomes = [AuditOutcome::Done, AuditOutcome::Refused(why()), AuditOutcome::Unknown(why())];
+    let described = &document["components"]["schemas"]["AuditRecord"]["properties"]["outcome"]["enum"];
+    assert_eq!(*described, serde_json::json!(outcomes.each_ref().map(AuditOutcome::as_str)));
 }
 
 /// The right that an operation of the document needs; none if it is open.
