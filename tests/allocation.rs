@@ -76,7 +76,7 @@ fn a_sample_takes_no_memory() {
                     client: &setting.client,
                     query: &kind.query,
                     reply: &buffer[..facts.length],
-                    outcome: SampleOutcome::of(Ok(&facts)),
+                    outcome: SampleOutcome::of(&Ok((facts, false))),
                     drawn: facts.service.map(|service| Drawn { service, picked: responder.picked(), table }),
                 });
             }

@@ -25,6 +25,14 @@ impl Tapped {
         }
     }
 
+    /// The sample if none is given. A reader of dnstap takes all queries by default.
+    fn usual_sample(self) -> &'static str {
+        match self {
+            Self::QueryLog => "10%",
+            Self::Dnstap => "100%",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::QueryLog => "query log",
@@ -46,9 +54,9 @@ pub(super) enum Switch {
 
 #[derive(Debug, Args)]
 pub(super) struct SwitchOn {
-    /// The share of the queries, each drawn at random
-    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = checked_rate)]
-    sample: String,
+    /// The share of the queries, each drawn at random [default: 10% for the query log, 100% for dnstap]
+    #[arg(long, value_name = "PERCENT", value_parser = checked_rate)]
+    sample: Option<String>,
     /// How long
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = checked_length)]
     length: String,
@@ -94,7 +102,10 @@ pub(super) fn run_switch(tapped: Tapped, switch: &Switch) -> ExitCode {
         Some(members.map(|(name, value)| (name.to_owned(), json!(value))).into_iter().collect())
     };
     match switch {
-        Switch::On(SwitchOn { sample, length, shown }) => ask(Method::PUT, members(sample, length), shown),
+        Switch::On(SwitchOn { sample, length, shown }) => {
+            let sample = sample.as_deref().unwrap_or(tapped.usual_sample());
+            ask(Method::PUT, members(sample, length), shown)
+        }
         Switch::Off(SwitchOff { length: Some(length), shown }) => {
             ask(Method::PUT, members("0%", length), shown)
         }

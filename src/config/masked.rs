@@ -1,7 +1,8 @@
 //! A text of a configuration without its secrets, for people who may read but not know them.
 //!
-//! By rule, secrets stand in files of their own. But a URL may have a password, the URL of a chat is one itself, and a
-//! header may have a token. Comments are kept as they are.
+//! By rule, secrets stand in files of their own. But a URL may have a password, the URL of a chat is one itself, and the
+//! query of a path, a header, data that a check sends or expects and the arguments of a program may have others: a
+//! reload does not show these either. Comments are kept as they are.
 
 use std::ops::Range;
 
@@ -9,6 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 /// Takes the place of a secret.
 const MASK: &str = "***";
+/// Keys whose values may have secrets.
+const SECRET_KEYS: [&str; 5] = ["send", "send_hex", "expect", "expect_hex", "arguments"];
 /// Parts of the names of headers whose values are secrets.
 const SECRET_HEADERS: [&str; 6] = ["auth", "cookie", "key", "token", "secret", "password"];
 
@@ -40,8 +43,14 @@ fn of_value(value: &DeValue<'_>, span: Range<usize>, path: &[&str], masks: &mut 
     match value {
         DeValue::Table(table) => find(table, path, masks),
         DeValue::Array(array) => {
-            for element in array {
-                of_value(element.get_ref(), element.span(), path, masks);
+            let is_command = matches!(path, [.., "exec"]);
+            for (place, element) in array.iter().enumerate() {
+                // The first element of a command is the program.
+                if is_command && place > 0 {
+                    masks.push((element.span(), MASK.to_owned()));
+                } else {
+                    of_value(element.get_ref(), element.span(), path, masks);
+                }
             }
         }
         DeValue::String(text) => masks.extend(mask(text, path).map(|mask| (span, mask))),
@@ -55,16 +64,21 @@ fn mask(text: &str, path: &[&str]) -> Option<String> {
         let name = name.to_ascii_lowercase();
         return SECRET_HEADERS.iter().any(|part| name.contains(part)).then(|| MASK.to_owned());
     }
+    if path.last().is_some_and(|key| SECRET_KEYS.contains(key)) {
+        return Some(MASK.to_owned());
+    }
+    if let [.., "path"] = path {
+        return text.split_once('?').map(|(path, _)| format!("{path}?{MASK}"));
+    }
     let (scheme, rest) = text.split_once("://")?;
     let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let user = if host.len() < authority.len() { format!("{MASK}@") } else { String::new() };
     // The path or the query of a receiver is often its secret.
     let is_receiver = matches!(path, ["alerts", "url", ..]);
-    let query = after.find('?').filter(|_| is_receiver || !user.is_empty());
-    let after = match query {
+    let after = match after.split_once('?') {
         _ if is_receiver && after.len() > 1 => format!("/{MASK}"),
-        Some(query) => format!("{}?{MASK}", after.get(..query).unwrap_or_default()),
+        Some((path, _)) => format!("{path}?{MASK}"),
         None => after.to_owned(),
     };
     let shown = format!("{scheme}://{user}{host}{after}");
@@ -88,7 +102,14 @@ mod tests {
                 "[[alerts]]\nurl = \"https://chat.example/***\"",
             ),
             ("x = ['http://u:p@h/a', 'http://h/a']", "x = [\"http://***@h/a\", 'http://h/a']"),
-            ("check = \"http://:80/a?b=c\"", "check = \"http://:80/a?b=c\""),
+            ("check = \"http://:80/a?b=c\"", "check = \"http://:80/a?***\""),
+            (
+                "checks = [{ path = \"/a?b\" }, { path = '/a' }]",
+                "checks = [{ path = \"/a?***\" }, { path = '/a' }]",
+            ),
+            ("send = \"AUTH x\"\nexpect = 'y'\nport = 1", "send = \"***\"\nexpect = \"***\"\nport = 1"),
+            ("program = \"a\"\narguments = ['b', \"c\"]", "program = \"a\"\narguments = [\"***\", \"***\"]"),
+            ("exec = [\"/bin/a\", 'b', 3]", "exec = [\"/bin/a\", \"***\", \"***\"]"),
             (
                 "headers = { Authorization = \"Basic x\", Accept = \"a\", X-Api-Key = '''k''' }",
                 "headers = { Authorization = \"***\", Accept = \"a\", X-Api-Key = \"***\" }",

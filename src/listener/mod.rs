@@ -288,20 +288,21 @@ fn respond<R: Rng>(
     let chosen = accounting.tapping.and_then(Tapping::choose);
     let answered = answer_and_count(responder, query, client, table, reply, accounting);
     if let Some(chosen) = chosen {
-        let length = answered.as_ref().map_or(0, |facts| facts.length);
-        let service = answered.as_ref().ok().and_then(|facts| facts.service);
+        let length = answered.as_ref().map_or(0, |(facts, _)| facts.length);
+        let service = answered.as_ref().ok().and_then(|(facts, _)| facts.service);
         chosen.take(AnsweredQuery {
             client,
             query,
             reply: reply.get(..length).unwrap_or_default(),
-            outcome: SampleOutcome::of(answered.as_ref().map_err(|why| *why)),
+            outcome: SampleOutcome::of(&answered),
             drawn: service.map(|service| Drawn { service, picked: responder.picked(), table }),
         });
     }
-    answered.ok().map(|facts| facts.length)
+    answered.ok().map(|(facts, _)| facts.length)
 }
 
-/// Answers one message and counts it. Returns the facts about the reply, or why there is none.
+/// Answers one message and counts it. Returns the facts about the reply, and whether response rate limiting has emptied
+/// it; or why there is none.
 #[inline]
 fn answer_and_count<'t, R: Rng>(
     responder: &mut Responder<R>,
@@ -310,19 +311,20 @@ fn answer_and_count<'t, R: Rng>(
     table: &'t Table,
     reply: &mut [u8],
     accounting: Accounting<'_>,
-) -> Result<Reply<'t>, Dropped> {
+) -> Result<(Reply<'t>, bool), Dropped> {
     let Accounting { batch, limiter, .. } = accounting;
     batch.received(client.transport, client.address);
     #[cfg(test)]
     tests::panic_if_planted(query);
     let mut disposition = responder.respond(query, client, table, reply);
+    let mut slipped = false;
     if let (Disposition::Reply(facts), Some((limiter, now))) = (disposition, limiter)
         && facts.cookie != CookieProof::Proven
     {
         let (action, by_all) = limiter.judge_in_detail(client.address, facts.kind, now);
         if action != LimitAction::Send {
             let network = network_of(client.address);
-            let slipped = action == LimitAction::Slip;
+            slipped = action == LimitAction::Slip;
             batch.limited(LimitedReply { network, kind: facts.kind, by_all, slipped });
         }
         match action {
@@ -330,6 +332,10 @@ fn answer_and_count<'t, R: Rng>(
             LimitAction::Slip => {
                 batch.happened(Counted::Slipped, 1);
                 disposition = answer::slip(query, client, table, reply);
+                if let Disposition::Reply(slip) = &mut disposition {
+                    // Counted as the query had it.
+                    slip.cookie = facts.cookie;
+                }
             }
             LimitAction::Drop => {
                 batch.dropped(Dropped::Limited);
@@ -354,13 +360,17 @@ fn answer_and_count<'t, R: Rng>(
             }
         }
     }
-    Ok(facts)
+    Ok((facts, slipped))
 }
 
 /// Counts a message that is longer than a query may be, and does not answer it.
-fn refuse_long(client: &Client, Accounting { batch, .. }: Accounting<'_>) {
+fn refuse_long(client: &Client, Accounting { batch, tapping, .. }: Accounting<'_>) {
     batch.received(client.transport, client.address);
     batch.dropped(Dropped::Long);
+    if let Some(chosen) = tapping.and_then(Tapping::choose) {
+        let outcome = SampleOutcome::Dropped(Dropped::Long);
+        chosen.take(AnsweredQuery { client, query: &[], reply: &[], outcome, drawn: None });
+    }
 }
 
 /// The network of a client for per-client limits: /24 for IPv4, /56 for IPv6.

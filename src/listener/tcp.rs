@@ -440,7 +440,9 @@ fn append_transfer(
         if let Some(chosen) = tapping.and_then(Tapping::choose) {
             let outcome = match asked {
                 QueryResult::Transfer(_) => SampleOutcome::Transferred,
-                _ => SampleOutcome::Replied { rcode: code, truncated: false, length: refused },
+                _ => {
+                    SampleOutcome::Replied { rcode: code, truncated: false, slipped: false, length: refused }
+                }
             };
             let reply = reply.get(..refused).unwrap_or_default();
             chosen.take(AnsweredQuery { client, query, reply, outcome, drawn: None });

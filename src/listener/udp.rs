@@ -10,7 +10,7 @@
 //! A worker with a single socket waits in the receive call itself, which saves a system call per
 //! batch.
 //!
-//! Between receive and send, nothing is allocated and no lock is taken. Every 100 ms an idle worker
+//! Between receive and send, nothing is allocated and no lock is contended. Every 100 ms an idle worker
 //! checks whether to stop, and releases a replaced table. Each turn is a sign of life. A worker ends only when told to.
 
 use std::io;

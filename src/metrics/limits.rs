@@ -132,7 +132,7 @@ impl LimitKind {
     }
 }
 
-/// The network that each limit has hit last.
+/// A network that each limit has hit since the last look.
 #[derive(Debug, Default)]
 pub(super) struct LastNetworks([Mutex<Option<Network>>; LimitKind::ALL.len()]);
 
@@ -144,13 +144,13 @@ impl LastNetworks {
         }
     }
 
-    fn last(&self, kind: LimitKind) -> Option<Network> {
-        self.0.get(kind as usize).and_then(|last| *last.lock().ok()?)
+    fn take(&self, kind: LimitKind) -> Option<Network> {
+        self.0.get(kind as usize)?.lock().ok()?.take()
     }
 }
 
 impl Metrics {
-    /// Counts TCP connections that were closed to make room, and notes the network that has caused it.
+    /// Counts TCP connections that were closed to make room, and notes the network that has caused it, if one has.
     pub fn evicted(&self, why: Evicting, count: usize, network: Option<Network>) {
         if count == 0 {
             return;
@@ -171,7 +171,8 @@ impl Metrics {
         self.traffic.sum(FIRST_LIMIT + column)
     }
 
-    /// How often a limit was hit since the start, and the network that it has hit last.
+    /// How often a limit was hit since the start, and a network that it has hit since the last call, if one was to
+    /// blame.
     #[must_use]
     pub fn hits(&self, kind: LimitKind) -> (u64, Option<Network>) {
         let own = |columns: std::ops::Range<usize>| columns.map(|column| self.limits_sum(column)).sum();
@@ -185,7 +186,7 @@ impl Metrics {
             }
             LimitKind::Admin => self.traffic.sum(FIRST_EVENT + Counted::AdminEvicted as usize),
         };
-        (count, self.last_networks.last(kind))
+        (count, self.last_networks.take(kind))
     }
 
     pub(super) fn write_limits(&self, text: &mut TextEncoder<'_>) -> fmt::Result {

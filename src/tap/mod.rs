@@ -28,7 +28,8 @@ use queue::SampleQueue;
 pub use rate::SampleRate;
 pub use sample::{AnsweredQuery, Drawn, Exchange, MOST_BYTES, Sample, SampleOutcome};
 
-/// Number of slots. At 200,000 samples a second they hold those of 20 ms; with [`MOST_BYTES`] each they take 8 MiB.
+/// Number of slots. At 200,000 samples a second they hold those of 20 ms. With their messages and names they
+/// take 11 MiB.
 pub const SLOTS: usize = 4096;
 
 /// Takes samples for one writer.

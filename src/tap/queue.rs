@@ -68,8 +68,8 @@ impl SampleQueue {
                     }
                     Err(now) => number = now,
                 }
-            } else if turn == number.wrapping_add(1).wrapping_sub(self.slots.len()) {
-                // It still has the sample of the round before.
+            } else if turn.wrapping_sub(number).cast_signed() < 0 {
+                // It still has the sample of the round before, or that sample is still being copied.
                 return false;
             } else {
                 number = next.load(Ordering::Relaxed);
@@ -115,6 +115,22 @@ mod tests {
             }
             assert_eq!(take(), None);
         }
+    }
+
+    /// A thread that is interrupted while it copies must not hold up others.
+    #[test]
+    fn a_slot_that_is_being_filled_is_not_waited_for() {
+        let queue = SampleQueue::new(4);
+        assert!(queue.put(|sample| {
+            for mark in 1..4 {
+                assert!(queue.put(|sample| sample.mark(&[mark])));
+            }
+            assert!(!queue.put(|_| ()), "its turn has not come");
+            assert_eq!(queue.take(|_| ()), None);
+            sample.mark(&[0]);
+        }));
+        let take = || queue.take(|sample| sample.marked()[0]);
+        assert_eq!([take(), take(), take(), take(), take()], [Some(0), Some(1), Some(2), Some(3), None]);
     }
 
     #[test]

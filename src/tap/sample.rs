@@ -21,6 +21,8 @@ pub enum SampleOutcome {
         rcode: u16,
         /// Whether TC is set.
         truncated: bool,
+        /// Whether it is empty because of response rate limiting.
+        slipped: bool,
         /// The length of the reply, bytes.
         length: usize,
     },
@@ -31,12 +33,12 @@ pub enum SampleOutcome {
 }
 
 impl SampleOutcome {
-    /// The outcome of an answered query.
+    /// The outcome of a query: the reply, and whether response rate limiting has emptied it; or why there is none.
     #[must_use]
-    pub fn of(answered: Result<&Reply<'_>, Dropped>) -> Self {
-        match answered {
-            Ok(Reply { rcode, truncated, length, .. }) => {
-                Self::Replied { rcode: *rcode, truncated: *truncated, length: *length }
+    pub fn of(answered: &Result<(Reply<'_>, bool), Dropped>) -> Self {
+        match *answered {
+            Ok((Reply { rcode, truncated, length, .. }, slipped)) => {
+                Self::Replied { rcode, truncated, slipped, length }
             }
             Err(why) => Self::Dropped(why),
         }
@@ -97,10 +99,11 @@ pub struct Sample {
     pub replied: SystemTime,
     /// Its outcome.
     pub outcome: SampleOutcome,
-    query: Vec<u8>,
-    reply: Vec<u8>,
-    /// The length and the bytes of each: the name of the service in wire form, of the pool, of each backend.
-    names: Vec<u8>,
+    /// The query, the reply and the names behind each other. Of the names the length and the bytes of each: that of the
+    /// service in wire form, of the pool, of each backend.
+    bytes: Vec<u8>,
+    query_length: usize,
+    reply_length: usize,
 }
 
 impl Default for Sample {
@@ -113,9 +116,9 @@ impl Default for Sample {
             asked: SystemTime::UNIX_EPOCH,
             replied: SystemTime::UNIX_EPOCH,
             outcome: SampleOutcome::Transferred,
-            query: Vec::with_capacity(MOST_BYTES),
-            reply: Vec::with_capacity(MOST_BYTES),
-            names: Vec::with_capacity(MOST_NAMES),
+            bytes: Vec::with_capacity(MOST_BYTES + MOST_NAMES),
+            query_length: 0,
+            reply_length: 0,
         }
     }
 }
@@ -128,9 +131,9 @@ impl Sample {
         self.client = SocketAddr::new(client.address, client.port);
         (self.server, self.transport) = (server, client.transport);
         (self.asked, self.replied, self.outcome) = (asked, replied, outcome);
-        refill(&mut self.query, query, MOST_BYTES);
-        refill(&mut self.reply, reply, MOST_BYTES - self.query.len());
-        self.names.clear();
+        self.bytes.clear();
+        self.query_length = self.add(query, MOST_BYTES);
+        self.reply_length = self.add(reply, MOST_BYTES - self.query_length);
         if let Some(Drawn { service, picked, table }) = drawn {
             let name = table.service(service.service).map_or(&[][..], |view| view.service.name.wire());
             self.add_name(name);
@@ -143,31 +146,40 @@ impl Sample {
         }
     }
 
+    /// Adds bytes, or none if they are too many. Returns how many.
+    fn add(&mut self, bytes: &[u8], room: usize) -> usize {
+        if bytes.len() > room {
+            return 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+        bytes.len()
+    }
+
     fn add_name(&mut self, name: &[u8]) {
-        let room = MOST_NAMES - self.names.len().min(MOST_NAMES);
+        let taken = self.bytes.len() - self.query_length - self.reply_length;
         if let Ok(length) = u8::try_from(name.len())
-            && name.len() < room
+            && taken + name.len() < MOST_NAMES
         {
-            self.names.push(length);
-            self.names.extend_from_slice(name);
+            self.bytes.push(length);
+            self.bytes.extend_from_slice(name);
         }
     }
 
     /// The query, as received; empty if it had no room.
     #[must_use]
     pub fn query(&self) -> &[u8] {
-        &self.query
+        self.bytes.get(..self.query_length).unwrap_or_default()
     }
 
     /// The reply, as sent; empty if there is none or it had no room.
     #[must_use]
     pub fn reply(&self) -> &[u8] {
-        &self.reply
+        self.bytes.get(self.query_length..self.query_length + self.reply_length).unwrap_or_default()
     }
 
     /// The names, in this order: that of the service in wire form, that of the pool, those of the backends.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.names[..];
+        let mut rest = self.bytes.get(self.query_length + self.reply_length..).unwrap_or_default();
         std::iter::from_fn(move || {
             let (length, after) = rest.split_first()?;
             let (name, after) = after.split_at_checked(usize::from(*length))?;
@@ -179,20 +191,14 @@ impl Sample {
     /// Marks a sample, to find it again.
     #[cfg(test)]
     pub(super) fn mark(&mut self, mark: &[u8]) {
-        refill(&mut self.query, mark, MOST_BYTES);
+        self.bytes.clear();
+        self.query_length = self.add(mark, MOST_BYTES);
+        self.reply_length = 0;
     }
 
     /// The mark.
     #[cfg(test)]
     pub(super) fn marked(&self) -> &[u8] {
-        &self.query
-    }
-}
-
-/// Replaces the bytes with others, or with none if they are too many.
-fn refill(bytes: &mut Vec<u8>, others: &[u8], room: usize) {
-    bytes.clear();
-    if others.len() <= room {
-        bytes.extend_from_slice(others);
+        self.query()
     }
 }

@@ -6,7 +6,8 @@
 //! connect --> READY --> wait for ACCEPT --> START --> frames ... --> STOP --> wait for FINISH
 //! ```
 //!
-//! While there is no reader, samples are dropped. A reader that reads too slowly for [`PATIENCE`] is left.
+//! While there is no reader, samples are dropped. A reader that reads too slowly for [`PATIENCE`] is left. One that is
+//! gone again within [`PROVEN`] changes nothing: the pause goes on to grow, and its return is told only once it has stayed.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ const END_PATIENCE: Duration = Duration::from_millis(500);
 /// The pause after the first failed connection; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A reader is there to stay after so long.
+const PROVEN: Duration = Duration::from_secs(30);
 /// Frames are written once they have this many bytes, or when no more samples wait.
 const WRITE_AT: usize = 64 << 10;
 
@@ -39,73 +42,108 @@ pub(super) struct DnstapSink {
     frames: Vec<u8>,
     /// The number of samples in `frames`.
     count: u64,
-    reader: TapReader,
+    reader: Option<Reader>,
+    again_at: Instant,
+    pause: Duration,
+    /// Samples since the reader was last told to be there.
+    dropped: u64,
+    /// The state that was told last.
+    told: Option<ReaderState>,
 }
 
-enum TapReader {
-    Connected(Socket),
-    Absent {
-        again_at: Instant,
-        pause: Duration,
-        dropped: u64,
-        /// Whether its absence was told.
-        is_told: bool,
-    },
+/// A connected reader.
+struct Reader {
+    stream: Socket,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReaderState {
+    Present,
+    Absent,
+    /// It came, and was gone again within [`PROVEN`].
+    Restless,
 }
 
 impl DnstapSink {
     pub(super) fn new(path: PathBuf, identity: &str, series: Arc<TapSeries>, events: Events) -> Self {
-        let reader =
-            TapReader::Absent { again_at: Instant::now(), pause: FIRST_PAUSE, dropped: 0, is_told: false };
-        let frames = Vec::with_capacity(2 * WRITE_AT);
-        Self { path, writer: FrameWriter::new(identity), series, events, frames, count: 0, reader }
+        Self {
+            path,
+            writer: FrameWriter::new(identity),
+            series,
+            events,
+            frames: Vec::with_capacity(2 * WRITE_AT),
+            count: 0,
+            reader: None,
+            again_at: Instant::now(),
+            pause: FIRST_PAUSE,
+            dropped: 0,
+            told: None,
+        }
     }
 
     /// Connects if there is no reader and the pause is over.
     fn connect(&mut self) {
-        let TapReader::Absent { again_at, pause, dropped, is_told } = &mut self.reader else { return };
-        if Instant::now() < *again_at {
+        if self.reader.is_some() || Instant::now() < self.again_at {
             return;
         }
-        let socket = self.path.display().to_string();
         match begin(&self.path) {
             Ok(stream) => {
-                let dropped = *dropped;
-                tell!(self.events.now(), info, Server, socket, dropped, "dnstap: the reader is connected");
-                self.reader = TapReader::Connected(stream);
+                self.reader = Some(Reader { stream, since: Instant::now() });
+                if self.told != Some(ReaderState::Restless) {
+                    self.tell_present();
+                }
             }
             Err(error) => {
-                if !std::mem::replace(is_told, true) {
-                    let error = in_words(&error);
+                if !matches!(self.told, Some(ReaderState::Absent | ReaderState::Restless)) {
+                    let (socket, error) = (self.path.display().to_string(), in_words(&error));
                     tell!(self.events.now(), warn, Server, socket, %error,
                         "dnstap: no reader takes the messages; queries are answered, samples are dropped, and steerd tries \
                          again");
                 }
-                *again_at = Instant::now() + *pause;
-                *pause = (*pause * 2).min(LONGEST_PAUSE);
+                self.told.get_or_insert(ReaderState::Absent);
+                self.wait();
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        self.again_at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn tell_present(&mut self) {
+        let (socket, dropped) = (self.path.display().to_string(), std::mem::take(&mut self.dropped));
+        tell!(self.events.now(), info, Server, socket, dropped, "dnstap: the reader is connected");
+        self.told = Some(ReaderState::Present);
+    }
+
+    /// Notices that a restless reader has stayed.
+    fn prove(&mut self) {
+        if self.reader.as_ref().is_some_and(|reader| reader.since.elapsed() >= PROVEN) {
+            self.pause = FIRST_PAUSE;
+            if self.told == Some(ReaderState::Restless) {
+                self.tell_present();
             }
         }
     }
 
     /// Leaves a reader after an error.
     fn leave(&mut self, error: &io::Error) {
-        let error = in_words(error);
-        let socket = self.path.display().to_string();
-        tell!(self.events.now(), warn, Server, socket, %error,
-            "dnstap: the reader is gone or too slow; queries are answered, samples are dropped, and steerd tries again");
-        self.reader = TapReader::Absent {
-            again_at: Instant::now() + FIRST_PAUSE,
-            pause: 2 * FIRST_PAUSE,
-            dropped: 0,
-            is_told: true,
-        };
+        self.prove();
+        if self.told != Some(ReaderState::Restless) {
+            let (socket, error) = (self.path.display().to_string(), in_words(error));
+            tell!(self.events.now(), warn, Server, socket, %error,
+                "dnstap: the reader is gone or too slow; queries are answered, samples are dropped, and steerd tries again");
+        }
+        let has_stayed = self.reader.take().is_some_and(|reader| reader.since.elapsed() >= PROVEN);
+        self.told = Some(if has_stayed { ReaderState::Absent } else { ReaderState::Restless });
+        self.wait();
     }
 
     fn drop_all(&mut self) {
         self.series.drop_samples(self.count);
-        if let TapReader::Absent { dropped, .. } = &mut self.reader {
-            *dropped += self.count;
-        }
+        self.dropped += self.count;
         self.frames.clear();
         self.count = 0;
     }
@@ -114,7 +152,7 @@ impl DnstapSink {
 impl SampleSink for DnstapSink {
     fn take(&mut self, sample: &Sample) {
         self.count += 1;
-        if matches!(self.reader, TapReader::Connected(_)) {
+        if self.reader.is_some() {
             self.writer.append(&mut self.frames, sample);
         }
     }
@@ -125,7 +163,8 @@ impl SampleSink for DnstapSink {
 
     fn flush(&mut self) {
         self.connect();
-        let TapReader::Connected(stream) = &mut self.reader else { return self.drop_all() };
+        self.prove();
+        let Some(Reader { stream, .. }) = &mut self.reader else { return self.drop_all() };
         // A sample that came before the reader has no frame.
         if self.frames.is_empty() {
             return self.drop_all();
@@ -144,7 +183,7 @@ impl SampleSink for DnstapSink {
     }
 
     fn close(&mut self) {
-        if let TapReader::Connected(stream) = &mut self.reader {
+        if let Some(Reader { stream, .. }) = &mut self.reader {
             // The reader may be gone already.
             let _ = end(stream);
         }

@@ -56,7 +56,9 @@ struct QueryLine<'a> {
 /// Appends the line of a sample. With `anonymize`, no address is in it, only networks.
 pub(super) fn append(lines: &mut Vec<u8>, sample: &Sample, anonymize: bool) {
     let (outcome, replied) = match sample.outcome {
-        SampleOutcome::Replied { rcode, truncated, length } => ("reply", Some((rcode, truncated, length))),
+        SampleOutcome::Replied { rcode, truncated, slipped, length } => {
+            (if slipped { "slipped" } else { "reply" }, Some((rcode, truncated, length)))
+        }
         SampleOutcome::Transferred => ("transfer", None),
         SampleOutcome::Dropped(why) => (dropped(why), None),
     };

@@ -190,12 +190,7 @@ impl TapState {
     }
 
     /// Starts, changes or ends the tap as wanted.
-    fn follow(
-        &mut self,
-        kind: TapKind,
-        series: &Arc<TapSeries>,
-        events: &Events,
-    ) -> (Option<Arc<Tap>>, io::Result<()>) {
+    fn follow(&mut self, series: &Arc<TapSeries>, events: &Events) -> (Option<Arc<Tap>>, io::Result<()>) {
         let rate = self.rate();
         series.show_rate(if self.destination.is_some() { rate.as_float() } else { 0.0 });
         let wanted = self.destination.clone().filter(|_| !rate.is_none());
@@ -224,7 +219,6 @@ impl TapState {
                 });
                 if outcome.is_err() {
                     series.show_rate(0.0);
-                    let _ = kind;
                 }
                 (ended, outcome)
             }
@@ -293,6 +287,8 @@ impl Visibility {
         if let Err(error) = self.follow(&mut parts, kind) {
             if let Some(part) = parts.get_mut(kind.index()) {
                 part.switched = before;
+                // The end of the earlier switch is still to come.
+                part.times -= 1;
             }
             return Err(NotSwitched::Thread(error));
         }
@@ -361,7 +357,7 @@ impl Visibility {
     /// Brings a part into force. The replaced tap ends only after the listeners have the new one.
     fn follow(&self, parts: &mut [TapState; 2], kind: TapKind) -> io::Result<()> {
         let Some(part) = parts.get_mut(kind.index()) else { return Ok(()) };
-        let (ended, outcome) = part.follow(kind, self.series(kind), &self.0.events);
+        let (ended, outcome) = part.follow(self.series(kind), &self.0.events);
         let [query_log, dnstap] =
             parts.each_ref().map(|part| part.running.as_ref().map(|running| Arc::clone(&running.tap)));
         self.0.limits.tap(&Taps { query_log, dnstap });

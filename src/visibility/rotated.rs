@@ -10,13 +10,16 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The size at which a file is full, bytes.
 pub(super) const MOST_BYTES: u64 = 128 << 20;
 /// How many full files are kept.
 pub(super) const KEPT: u32 = 3;
+/// How often the path is compared with the open file: somebody may have removed or moved that one.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The file, opened when it is first written.
 #[derive(Debug)]
@@ -32,6 +35,10 @@ pub(super) struct RotatedFile {
 struct Open {
     file: File,
     length: u64,
+    /// Its device and inode.
+    identity: (u64, u64),
+    /// When the path was last seen to lead to it.
+    seen: Instant,
 }
 
 impl RotatedFile {
@@ -56,14 +63,16 @@ impl RotatedFile {
     }
 
     fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|open| open.length >= self.most_bytes) {
+        if self.open.as_mut().is_some_and(|open| !open.is_at(&self.path)) {
             self.open = None;
-            self.rotate()?;
         }
-        let Open { file, length } = match &mut self.open {
-            Some(open) => open,
-            none => none.insert(open(&self.path)?),
-        };
+        let mut open = self.opened()?;
+        if open.length >= self.most_bytes {
+            // A full file that cannot be renamed gets nothing more.
+            self.rotate()?;
+            open = self.opened()?;
+        }
+        let Open { file, length, .. } = self.open.insert(open);
         if self.is_torn {
             file.write_all(b"\n")?;
             self.is_torn = false;
@@ -84,6 +93,19 @@ impl RotatedFile {
         Ok(())
     }
 
+    /// The open file, taken out, or else the one at the path.
+    fn opened(&mut self) -> io::Result<Open> {
+        if let Some(open) = self.open.take() {
+            return Ok(open);
+        }
+        let open = open(&self.path)?;
+        let mut last = [b'\n'];
+        if open.length > 0 && open.file.read_at(&mut last, open.length - 1).is_ok() {
+            self.is_torn = last != *b"\n";
+        }
+        Ok(open)
+    }
+
     /// Renames the full files; the oldest is replaced.
     fn rotate(&self) -> io::Result<()> {
         for number in (0..KEPT).rev() {
@@ -96,10 +118,22 @@ impl RotatedFile {
     }
 }
 
-/// Only its user may read it: addresses of clients are personal data.
+impl Open {
+    /// Whether the path leads to this file; looked up once in [`LOOK`].
+    fn is_at(&mut self, path: &Path) -> bool {
+        if self.seen.elapsed() < LOOK {
+            return true;
+        }
+        self.seen = Instant::now();
+        fs::metadata(path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+    }
+}
+
+/// A new file is for its user and group alone: addresses of clients are personal data.
 fn open(path: &Path) -> io::Result<Open> {
     // Without waiting: a path may be a FIFO that nobody reads.
     let file = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .mode(0o640)
@@ -109,7 +143,8 @@ fn open(path: &Path) -> io::Result<Open> {
     if !metadata.is_file() {
         return Err(io::Error::other("this is not a regular file"));
     }
-    Ok(Open { file, length: metadata.len() })
+    let identity = (metadata.dev(), metadata.ino());
+    Ok(Open { file, length: metadata.len(), identity, seen: Instant::now() })
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -158,7 +193,7 @@ mod tests {
         assert_eq!(fs::read(path.join("q")).unwrap(), b"y\n");
     }
 
-    /// `/dev/full` is no regular file, so a small limit on the size of files stands for a full disk.
+    /// Torn by this process, or by an earlier one.
     #[test]
     fn a_line_after_a_torn_one_begins_anew() {
         let directory = tempfile::tempdir().unwrap();
@@ -166,7 +201,37 @@ mod tests {
         let mut file = RotatedFile::new(path.clone(), 1000);
         file.append(b"whole\n").unwrap();
         file.append(b"torn").unwrap();
-        file.append(b"next\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\ntorn\nnext\n");
+        file.append(b"next\nagain").unwrap();
+        RotatedFile::new(path.clone(), 1000).append(b"last\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\ntorn\nnext\nagain\nlast\n");
+    }
+
+    /// A directory in place of the file to be replaced stands for missing rights, which root would not notice.
+    #[test]
+    fn a_full_file_that_cannot_be_renamed_grows_no_further() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("q");
+        fs::create_dir_all(numbered(&path, 1).join("in the way")).unwrap();
+        let mut file = RotatedFile::new(path.clone(), 10);
+        file.append(b"0123456789\n").unwrap();
+        for _ in 0..5 {
+            assert!(file.append(b"more\n").is_err());
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"0123456789\n");
+        fs::remove_dir_all(numbered(&path, 1)).unwrap();
+        file.append(b"more\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"more\n");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_written_no_further() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("q"), directory.path().join("moved"));
+        let mut file = RotatedFile::new(path.clone(), 1000);
+        file.append(b"a\n").unwrap();
+        fs::rename(&path, &moved).unwrap();
+        file.open.as_mut().unwrap().seen -= LOOK;
+        file.append(b"b\n").unwrap();
+        assert_eq!((fs::read(&moved).unwrap(), fs::read(&path).unwrap()), (b"a\n".into(), b"b\n".into()));
     }
 }
