@@ -134,6 +134,8 @@ pub struct Server {
     pub upgrade: UpgradeHandle,
     /// The sockets, until DNS is answered.
     bound: Option<listener::BoundListeners>,
+    /// How the kernel chooses the worker of a datagram.
+    steering: Steering,
     /// The listeners, once DNS is answered.
     listeners: Option<Listeners>,
     handing: Handing,
@@ -203,10 +205,7 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
         warn!("{}: {}", warning.location, warning.message);
     }
     let Foundation { bound, admin: admin_bound, place, memory } = foundation;
-    match setup.server.steering {
-        Steering::Cpu => bound.steer_by_cpu(),
-        Steering::Hash => bound.steer_by_hash(),
-    }
+    let steering = setup.server.steering;
     let dns = bound.local_addresses();
     let shares = share_descriptors(&bound);
     let admin_address = admin_bound.as_ref().map(|(_, bound)| bound.address());
@@ -286,7 +285,9 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
             sockets: None,
             admin: admin_listeners,
             kept: Vec::new(),
+            held: None,
         },
+        steering,
         metrics,
         events,
         limits,
@@ -406,7 +407,8 @@ impl Server {
 
     /// Reads queries from now on.
     fn serve(&mut self) -> io::Result<()> {
-        let Some(bound) = self.bound.take() else { return Ok(()) };
+        let Some(mut bound) = self.bound.take() else { return Ok(()) };
+        bound.complete(self.steering).map_err(io::Error::other)?;
         self.handing.sockets = bound
             .try_clone()
             .inspect_err(|error| {

@@ -15,6 +15,7 @@ use crate::file::Reading;
 use crate::served::Served;
 use crate::server::{self, Attention, Ended, Server, Signals, StartError};
 use crate::sets;
+use crate::sys::process::{hang_up, terminate};
 use crate::upgrade::{Predecessor, UpgradeRequest};
 
 /// Maximum number of configuration faults that are logged.
@@ -165,6 +166,27 @@ fn log_start(setup: &Setup, file: Option<&Path>) {
     );
 }
 
+/// Ends this process after another one has taken over, and passes on signals that were meant for the one that serves.
+async fn leave(running: Server, signals: &mut Signals, reload_wanted: bool, successor: u32) {
+    let pass_on = |signal: fn(u32) -> io::Result<()>| {
+        if let Err(error) = signal(successor) {
+            warn!(pid = successor, %error, "a signal could not be passed on to the new process");
+        }
+    };
+    if reload_wanted {
+        pass_on(hang_up);
+    }
+    let mut leaving = std::pin::pin!(running.leave());
+    let stop = tokio::select! {
+        () = &mut leaving => false,
+        () = signals.stop_or(|| pass_on(hang_up), || ()) => true,
+    };
+    if stop {
+        pass_on(terminate);
+        leaving.await;
+    }
+}
+
 /// Waits until a signal stops a started server, another process takes over, or the server can no longer continue.
 async fn attend(
     mut running: Server,
@@ -208,7 +230,7 @@ async fn attend(
             () = signals.stop_or(|| reload_wanted.store(true, Ordering::Relaxed), || ()) => None,
             upgraded = running.upgrade(&by, &reload_wanted) => Some(upgraded),
         };
-        let has_left = matches!(upgraded, Some(Ok(_)));
+        let successor = upgraded.as_ref().and_then(|upgraded| Some(upgraded.as_ref().ok()?.pid));
         if let Some(upgraded) = upgraded {
             // The client may have disconnected.
             let _ = reply.send(upgraded);
@@ -216,8 +238,8 @@ async fn attend(
             running.stop().await;
             return Ok(());
         }
-        if has_left {
-            running.leave().await;
+        if let Some(successor) = successor {
+            leave(running, signals, reload_wanted.into_inner(), successor).await;
             return Ok(());
         }
         if reload_wanted.into_inner() {

@@ -8,6 +8,9 @@
 //! more workers than sockets    further sockets share the port
 //! fewer workers than sockets   a worker reads several, because closing one would lose its queue
 //! ```
+//!
+//! The kernel gives datagrams to a new socket of a used port at once, also if nobody reads it yet. So sockets that share a
+//! port with those of the earlier process are bound only when they are read: [`BoundListeners::complete`].
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -58,6 +61,8 @@ pub struct BoundListeners {
     /// Those of an earlier process that are no longer wanted. They are read until it has ended, because their queues are
     /// not empty, and the kernel prefers them to a wider address.
     pub(super) retired: Vec<Endpoint>,
+    /// Addresses that share a port with those of `retired`, each with its place among the endpoints.
+    late: Vec<(usize, SocketAddr)>,
     workers: usize,
     pub(super) placement: Placement,
 }
@@ -112,13 +117,18 @@ pub fn bind_after(
     };
     // First the addresses that keep their sockets, so that those that remain may be in the way of others.
     let kept: Vec<Option<Endpoint>> = addresses.iter().map(|wanted| take(&mut earlier, *wanted)).collect();
-    let endpoint = |(wanted, kept): (&SocketAddr, Option<Endpoint>)| match kept {
-        Some(kept) => kept.with_workers(workers),
-        None => Endpoint::bind(*wanted, workers, &earlier),
-    };
-    let endpoints = addresses.iter().zip(kept).map(endpoint).collect::<Result<_, _>>()?;
+    let (mut endpoints, mut late) = (Vec::new(), Vec::new());
+    for (place, (&wanted, kept)) in addresses.iter().zip(kept).enumerate() {
+        match kept {
+            Some(kept) => endpoints.push(kept),
+            None if earlier.iter().any(|earlier| earlier.address.port() == wanted.port()) => {
+                late.push((place, wanted));
+            }
+            None => endpoints.push(Endpoint::bind(wanted, workers, &[])?),
+        }
+    }
     let placement = Placement::new(configured, workers);
-    Ok(BoundListeners { endpoints, retired: earlier, workers, placement })
+    Ok(BoundListeners { endpoints, retired: earlier, late, workers, placement })
 }
 
 /// Takes the endpoint of an address. Port 0 stands for any port.
@@ -193,7 +203,8 @@ impl Endpoint {
 
     fn try_clone(&self) -> io::Result<Self> {
         let udp = self.udp.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
-        Ok(Self { udp, tcp: self.tcp.try_clone()?, ..*self })
+        // These will be read after others have been, whose drops are counted.
+        Ok(Self { udp, tcp: self.tcp.try_clone()?, is_taken_over: true, ..*self })
     }
 }
 
@@ -201,7 +212,30 @@ impl BoundListeners {
     /// The addresses in the order of the configuration, with the ports that the system chose.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.endpoints.iter().map(|endpoint| endpoint.address).collect()
+        let mut addresses: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.address).collect();
+        for &(place, address) in &self.late {
+            addresses.insert(place, address);
+        }
+        addresses
+    }
+
+    /// Binds the sockets that share a port with others, and lets the kernel distribute datagrams as configured. The
+    /// sockets must be read at once.
+    ///
+    /// # Errors
+    /// If a socket cannot be bound.
+    pub fn complete(&mut self, steering: Steering) -> Result<(), ListenError> {
+        for (place, address) in std::mem::take(&mut self.late) {
+            self.endpoints.insert(place, Endpoint::bind(address, self.workers, &self.retired)?);
+        }
+        let endpoints = std::mem::take(&mut self.endpoints).into_iter();
+        self.endpoints =
+            endpoints.map(|endpoint| endpoint.with_workers(self.workers)).collect::<Result<_, _>>()?;
+        match steering {
+            Steering::Cpu => self.steer_by_cpu(),
+            Steering::Hash => self.steer_by_hash(),
+        }
+        Ok(())
     }
 
     /// Number of UDP workers, each of which counts with counters of its own.
@@ -222,20 +256,22 @@ impl BoundListeners {
     /// Returns the system's error: no more descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
         let endpoints = self.endpoints.iter().map(Endpoint::try_clone).collect::<io::Result<_>>()?;
-        let (retired, placement) = (Vec::new(), self.placement.clone());
-        Ok(Self { endpoints, retired, workers: self.workers, placement })
+        let placement = self.placement.clone();
+        Ok(Self { endpoints, retired: Vec::new(), late: Vec::new(), workers: self.workers, placement })
     }
 
     /// Number of descriptors that the listeners need: two for each socket, because an upgrade needs a second one, and
     /// one for each worker.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        let sockets: usize = self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum();
+        let of_endpoint = |endpoint: &Endpoint| endpoint.udp.len().max(self.workers) + 1;
+        let sockets: usize = self.endpoints.iter().map(of_endpoint).sum();
+        let sockets = sockets + self.late.len() * (self.workers + 1);
         2 * sockets + self.workers()
     }
 
     /// Lets the kernel distribute datagrams by its hash, also where an earlier process chose otherwise.
-    pub fn steer_by_hash(&self) {
+    fn steer_by_hash(&self) {
         for Endpoint { address, udp, .. } in self.endpoints.iter().filter(|endpoint| endpoint.is_taken_over) {
             if let Some(socket) = udp.first()
                 && let Err(error) = sys::udp::steer_by_hash(socket)
@@ -248,7 +284,7 @@ impl BoundListeners {
 
     /// Lets each datagram be answered on the CPU on which it has arrived. If that is not possible, at
     /// all or for one address, logs why, and the kernel distributes by its hash there.
-    pub fn steer_by_cpu(&self) {
+    pub(super) fn steer_by_cpu(&self) {
         let cpus = match self.placement.one_on_each() {
             // A port that is not shared needs no choice.
             Ok([_]) => return,

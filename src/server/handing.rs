@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedRwLockWriteGuard, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
@@ -30,9 +30,12 @@ const PROBATION: Duration = Duration::from_secs(2);
 const CONNECTIONS_TIME: Duration = Duration::from_secs(2);
 /// Time limit for changes under way, and for answers of the checker.
 const CHECKER_TIME: Duration = Duration::from_secs(30);
-/// Time limit for the answer to one test query, and how many are sent.
+/// Test queries are sent so often in this time, and once before it.
+const PROBATION_ROUNDS: u32 = 4;
+/// Time limit for the answer to one test query.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
-const TEST_QUERIES: usize = 4;
+/// A process that has answered no test query for so long answers none.
+const SILENT_TIME: Duration = Duration::from_secs(1);
 /// Pause before a test query is repeated.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A query for the SOA record of the root: usually refused, but always answered.
@@ -51,6 +54,8 @@ pub(super) struct Handing {
     pub(super) admin: Vec<(String, OwnedFd)>,
     /// The connections that were handed over, in case they must come back.
     pub(super) kept: Vec<TcpStream>,
+    /// Refuses operators' changes from the hand-over of the state to the end of this process.
+    pub(super) held: Option<OwnedRwLockWriteGuard<()>>,
 }
 
 impl Server {
@@ -85,6 +90,7 @@ impl Server {
             Err(refused) => {
                 self.metrics.operation.upgrade_refused();
                 self.resume().await;
+                self.handing.held = None;
                 systemd::tell(ServiceState::Ready);
                 tell!(teller, error, Server, asked_by = by, "upgrade refused: {refused}");
                 self.audit.note(audit_entry(author.clone(), "", Some(refused.to_string())));
@@ -128,19 +134,22 @@ impl Server {
         let startup_wait = successor.bind(handed).await?;
 
         let held = timeout(CHECKER_TIME, self.handing.changes.hold()).await;
-        let _held = held.map_err(|_| UpgradeRefused::State("a change is still under way".into()))?;
+        let held = held.map_err(|_| UpgradeRefused::State("a change is still under way".into()))?;
+        self.handing.held = Some(held);
         successor.prepare(self.memory().await?, startup_wait).await?;
 
+        // Both read from here on, so a new process that fails to answer costs no query.
+        successor.answer().await?;
         if let Some(listeners) = &mut self.listeners {
             listeners.hand_over();
         }
-        successor.answer().await?;
         let connections = self.move_connections(&mut successor).await?;
-        successor.answering().await?;
-        expect_answers(&self.dns).await?;
-        successor.watch(PROBATION).await?;
         // A process that hangs does not end, so only queries show it.
         expect_answers(&self.dns).await?;
+        for _ in 0..PROBATION_ROUNDS {
+            successor.watch(PROBATION / PROBATION_ROUNDS).await?;
+            expect_answers(&self.dns).await?;
+        }
 
         self.metrics.operation.upgraded();
         let (metrics, table) = (self.metrics.clone(), self.checker.published.load());
@@ -151,9 +160,11 @@ impl Server {
         let counters = rendered.await.map_err(std::io::Error::other).and_then(|text| text);
         let counters = counters.map_err(|error| UpgradeRefused::State(error.to_string()))?;
         // From now on the new process writes there.
-        self.keeper.place().send_replace(None);
+        if !self.keeper.release().await {
+            return Err(UpgradeRefused::State("a write to state_dir does not end".into()));
+        }
         let committed =
-            successor.commit(counters, reload_wanted.load(Ordering::Relaxed), author.clone()).await;
+            successor.commit(counters, reload_wanted.swap(false, Ordering::Relaxed), author.clone()).await;
         if let Err(refused) = committed {
             self.keeper.place().send_replace(place);
             return Err(refused);
@@ -183,32 +194,27 @@ impl Server {
 
     /// Hands over open connections as they end their current queries, then ends the listeners. Returns how many.
     async fn move_connections(&mut self, successor: &mut Successor) -> Result<usize, UpgradeRefused> {
-        let Some(mut listeners) = self.listeners.take() else { return Ok(0) };
+        let Some(listeners) = &mut self.listeners else { return Ok(0) };
         let deadline = tokio::time::Instant::now() + CONNECTIONS_TIME;
-        let mut outcome = Ok(());
         while let Ok(Some(stream)) = timeout_at(deadline, listeners.next_connection()).await {
             let Ok(stream) = stream.into_std() else { continue };
-            outcome = successor.connection(&stream).await;
+            let handed = timeout_at(deadline, successor.connection(&stream)).await;
             self.handing.kept.push(stream);
-            if outcome.is_err() {
-                break;
-            }
+            handed.map_err(|_| UpgradeRefused::Slow {
+                step: "take over a connection",
+                limit: CONNECTIONS_TIME,
+            })??;
         }
-        listeners.stop().await;
-        outcome.map(|()| self.handing.kept.len())
+        if let Some(listeners) = self.listeners.take() {
+            listeners.stop().await;
+        }
+        Ok(self.handing.kept.len())
     }
 
     /// Reads queries again, if this process no longer does.
     async fn resume(&mut self) {
         let kept = std::mem::take(&mut self.handing.kept);
-        if let Some(mut listeners) = self.listeners.take_if(|listeners| listeners.is_handed_over()) {
-            // The new process has ended before it took them all.
-            while let Ok(Some(stream)) = timeout(CONNECTIONS_TIME, listeners.next_connection()).await {
-                self.handing.kept.extend(stream.into_std());
-            }
-            listeners.stop().await;
-        }
-        let kept: Vec<TcpStream> = kept.into_iter().chain(std::mem::take(&mut self.handing.kept)).collect();
+        let moving = self.listeners.take_if(|listeners| listeners.is_handed_over());
         if self.listeners.is_some() {
             return;
         }
@@ -217,11 +223,26 @@ impl Server {
             // `failed` ends this process, and its supervisor starts it again.
             return warn!(%error, "DNS cannot be answered again");
         }
+        for stream in kept {
+            self.readopt(stream);
+        }
+        // Those that the new process has not been given.
+        if let Some(mut moving) = moving {
+            let deadline = tokio::time::Instant::now() + CONNECTIONS_TIME;
+            while let Ok(Some(stream)) = timeout_at(deadline, moving.next_connection()).await {
+                if let Ok(stream) = stream.into_std() {
+                    self.readopt(stream);
+                }
+            }
+            moving.stop().await;
+        }
+    }
+
+    /// Serves a connection again.
+    fn readopt(&self, stream: TcpStream) {
         if let Some(listeners) = &self.listeners {
             // A connection that has ended meanwhile is no longer needed.
-            for stream in kept {
-                let _ = listeners.adopt(stream);
-            }
+            let _ = listeners.adopt(stream);
         }
     }
 }
@@ -252,10 +273,11 @@ async fn expect_answers(addresses: &[SocketAddr]) -> Result<(), UpgradeRefused> 
 /// Whether a query is answered, over UDP and TCP.
 async fn is_answered(address: SocketAddr) -> bool {
     let address = reachable(address);
-    for _ in 0..TEST_QUERIES {
-        let udp = timeout(ANSWER_TIME, answered_over_udp(address)).await;
-        let is_answered = async |outcome: Result<std::io::Result<()>, _>| matches!(outcome, Ok(Ok(())));
-        if is_answered(udp).await && is_answered(timeout(ANSWER_TIME, answered_over_tcp(address)).await).await
+    let began = Instant::now();
+    let is_answered = |outcome: Result<std::io::Result<()>, _>| matches!(outcome, Ok(Ok(())));
+    while began.elapsed() < SILENT_TIME {
+        if is_answered(timeout(ANSWER_TIME, answered_over_udp(address)).await)
+            && is_answered(timeout(ANSWER_TIME, answered_over_tcp(address)).await)
         {
             return true;
         }
@@ -265,13 +287,13 @@ async fn is_answered(address: SocketAddr) -> bool {
 }
 
 /// The address under which this machine reaches it.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 async fn answered_over_udp(address: SocketAddr) -> std::io::Result<()> {

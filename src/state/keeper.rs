@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -59,7 +59,7 @@ const ASK_TIME: Duration = Duration::from_secs(5);
 /// Why nothing survives a restart.
 const NO_PLACE: &str = "no state_dir is set under [server]";
 const NOT_WRITTEN: &str = "state_dir cannot be written; the log says why";
-/// The longest time by which the last write may delay the stop.
+/// The longest time by which a write may delay the stop, or the release of the directory.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// Saves the memory of a running server.
@@ -67,6 +67,7 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 pub struct Keeper {
     place: watch::Sender<Option<StateDirectory>>,
     lost_because: watch::Receiver<Option<&'static str>>,
+    releases: mpsc::Sender<oneshot::Sender<bool>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -107,7 +108,9 @@ impl Keeper {
             is_full: false,
             lost,
         };
-        Self { place, lost_because, stop, task: tokio::spawn(work.run(places, stopped)) }
+        let (releases, released) = mpsc::channel(1);
+        let task = tokio::spawn(work.run(places, released, stopped));
+        Self { place, lost_because, releases, stop, task }
     }
 
     /// A sender for changing or removing the directory while this runs. The memory is written to
@@ -115,6 +118,18 @@ impl Keeper {
     #[must_use]
     pub fn place(&self) -> watch::Sender<Option<StateDirectory>> {
         self.place.clone()
+    }
+
+    /// Leaves the directory to another process: nothing is being written there any more. Returns false if a write takes
+    /// longer than two seconds; then this one goes on to write.
+    pub async fn release(&self) -> bool {
+        let (reply, released) = oneshot::channel();
+        // A task that has ended writes nothing.
+        let released = self.releases.send(reply).await.is_err() || released.await.unwrap_or(true);
+        if released {
+            self.place.send_replace(None);
+        }
+        released
     }
 
     /// Why the current memory would not survive a restart; none if it would.
@@ -187,6 +202,7 @@ impl<D: Disk> Work<D> {
     async fn run(
         mut self,
         mut places: watch::Receiver<Option<StateDirectory>>,
+        mut releases: mpsc::Receiver<oneshot::Sender<bool>>,
         mut stopped: watch::Receiver<bool>,
     ) {
         let mut period = interval(PERIOD);
@@ -196,8 +212,15 @@ impl<D: Disk> Work<D> {
             // `work` may be cancelled at any await point, and later continues from there.
             tokio::select! {
                 biased;
-                _ = stopped.wait_for(|stop| *stop) => break,
+                () = async { drop(stopped.wait_for(|stop| *stop).await) } => break,
                 Ok(()) = places.changed() => self.move_on(places.borrow_and_update().clone()),
+                Some(reply) = releases.recv() => {
+                    let is_settled = timeout(STOP_TIME, self.settle()).await.is_ok();
+                    if is_settled {
+                        self.move_on(None);
+                    }
+                    let _ = reply.send(is_settled);
+                }
                 () = self.work(&mut period) => {}
             }
         }
@@ -225,6 +248,14 @@ impl<D: Disk> Work<D> {
             Some(_) if self.is_failing || self.is_full => Some(NOT_WRITTEN),
             Some(_) => None,
         });
+    }
+
+    /// Waits until nothing is being written.
+    async fn settle(&mut self) {
+        self.written().await;
+        if let Some(made) = self.snapshot.made().await {
+            self.heed(made);
+        }
     }
 
     /// Switches to another directory. A running write is finished in the old one.

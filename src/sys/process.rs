@@ -90,6 +90,28 @@ pub fn kill(process: u32) -> io::Result<()> {
     super::succeeded(unsafe { libc::kill(process, libc::SIGKILL) })
 }
 
+/// Asks a process to reload, with SIGHUP.
+///
+/// # Errors
+///
+/// Returns the errors of [`kill`].
+pub fn hang_up(process: u32) -> io::Result<()> {
+    let process = number_of(process)?;
+    // SAFETY: takes and returns numbers, touches no memory of this process.
+    super::succeeded(unsafe { libc::kill(process, libc::SIGHUP) })
+}
+
+/// Asks a process to stop, with SIGTERM.
+///
+/// # Errors
+///
+/// Returns the errors of [`kill`].
+pub fn terminate(process: u32) -> io::Result<()> {
+    let process = number_of(process)?;
+    // SAFETY: takes and returns numbers, touches no memory of this process.
+    super::succeeded(unsafe { libc::kill(process, libc::SIGTERM) })
+}
+
 /// Kills the process group of a leader with one call. As for [`kill`], the leader should be an
 /// unreaped child.
 ///

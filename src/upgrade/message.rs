@@ -46,7 +46,7 @@ pub(super) enum FromPredecessor {
     },
     /// Health and overrides, in the form of `state`.
     State { memory: String },
-    /// The other process reads no more queries.
+    /// DNS is to be answered from now on. The other process reads too until it has heard `Answering`.
     Answer,
     /// The descriptor of a DNS connection follows.
     Connection,

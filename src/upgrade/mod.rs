@@ -9,24 +9,25 @@
 //! start the program  ---------------------->
 //!                    <----------------------  Hello
 //! Descriptors: sockets, the lock of state_dir ->
-//!                                             load the configuration, bind what is missing
+//!                                             load the configuration, bind new ports
 //!                    <----------------------  Bound
 //! from here on, no reload and no override
 //! State: health and overrides  ------------->
 //!                                             compile the table, start to probe
 //!                    <----------------------  Ready
-//! stop reading queries
 //! Answer  ---------------------------------->
-//! Connection, for each open one  ----------->  answer DNS
+//!                                             bind sockets that share a port, answer DNS
 //!                    <----------------------  Answering
-//! ask a query on each address; watch for a while
+//! stop reading queries
+//! Connection, for each open one  ----------->  serve it
+//! ask a query on each address, again and again
 //! Commit: counters  ------------------------>
 //!                                             state_dir, admin server, alerts
 //!                    <----------------------  Committed
 //! end
 //! ```
 //!
-//! Both processes have the same sockets, so queries wait in their queues while neither reads. Until `Committed`, the end
+//! Both processes have the same sockets, and both read between `Answering` and the next step. Until `Committed`, the end
 //! of the new process makes the old one read again, and the end of the old one ends the new one.
 
 mod channel;
@@ -141,14 +142,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program that this process was started with. A path is kept as it was given, also a link, because the file
-    /// may be another one by then.
+    /// The program that this process was started with. A path is kept as it was given or found in `PATH`, also a link,
+    /// because the file may be another one by then.
     #[must_use]
     pub fn of_this_process() -> Self {
         let mut arguments = std::env::args_os();
-        let given = arguments.next().map(PathBuf::from).filter(|given| given.components().count() > 1);
-        let given = given.and_then(|given| std::path::absolute(given).ok());
-        let path = given.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
+        let given = arguments.next().map(PathBuf::from).and_then(|given| {
+            if given.components().count() > 1 {
+                return std::path::absolute(given).ok();
+            }
+            let places = std::env::var_os("PATH")?;
+            let mut paths = std::env::split_paths(&places).map(|place| place.join(&given));
+            paths.find(|path| path.is_absolute() && path.is_file())
+        });
+        // Another program of the name would not be this one.
+        let own = std::env::current_exe().ok();
+        let is_own = |path: &PathBuf| own.is_none() || path.canonicalize().ok() == own;
+        let path = given.filter(is_own).or_else(|| own.clone()).unwrap_or_default();
         Self { path, arguments: arguments.collect() }
     }
 }

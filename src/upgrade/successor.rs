@@ -20,8 +20,6 @@ use crate::upgrade::{Program, TAKE_OVER, UpgradeRefused};
 const HELLO_TIME: Duration = Duration::from_secs(10);
 /// Time limit for loading the configuration.
 const LOAD_TIME: Duration = Duration::from_secs(60);
-/// Time limit from the last message before it answers to the confirmation. Queries wait meanwhile.
-const ANSWERING_TIME: Duration = Duration::from_secs(3);
 /// Time limit for steps that only compute.
 const STEP_TIME: Duration = Duration::from_secs(30);
 /// Time limit for the exit status of a process that has closed its socket.
@@ -129,12 +127,17 @@ impl Successor {
         }
     }
 
-    /// Lets it answer. It confirms that with [`Successor::answering`].
+    /// Lets it answer, and waits until it does.
     ///
     /// # Errors
-    /// If it has ended.
+    /// Why it does not.
     pub async fn answer(&mut self) -> Result<(), UpgradeRefused> {
-        self.send("answer", &FromPredecessor::Answer).await
+        const STEP: &str = "answer";
+        self.send(STEP, &FromPredecessor::Answer).await?;
+        match self.receive(STEP, STEP_TIME).await? {
+            FromSuccessor::Answering => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Hands over an open connection.
@@ -145,17 +148,6 @@ impl Successor {
         const STEP: &str = "take over a connection";
         self.send(STEP, &FromPredecessor::Connection).await?;
         self.send_descriptor(STEP, stream.as_fd()).await
-    }
-
-    /// Waits until it answers.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub async fn answering(&mut self) -> Result<(), UpgradeRefused> {
-        match self.receive("answer", ANSWERING_TIME).await? {
-            FromSuccessor::Answering => Ok(()),
-            other => Err(unexpected(&other)),
-        }
     }
 
     /// Watches it for a time.

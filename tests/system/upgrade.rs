@@ -78,9 +78,9 @@ impl Upgraded {
         (status, reply)
     }
 
-    /// An upgrade sends two queries over UDP and two over TCP.
+    /// An upgrade sends five queries over UDP and five over TCP.
     fn count_test_queries(&self) {
-        for ledger in self.ledger.iter().chain(&self.ledger) {
+        for ledger in std::iter::repeat_n(&self.ledger, 5).flatten() {
             ledger.sent.datagram();
             ledger.sent.message();
         }
@@ -126,6 +126,9 @@ fn query(id: u16, name: &str) -> Vec<u8> {
     message
 }
 
+/// The time limit for a reply.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Clients that send queries until they are stopped, over UDP and over connections that they keep.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -136,6 +139,10 @@ struct Load {
 
 impl Load {
     fn start(server: &Upgraded, udp: usize, tcp: usize) -> Self {
+        Self::start_with(server, udp, tcp, PATIENCE)
+    }
+
+    fn start_with(server: &Upgraded, udp: usize, tcp: usize, patience: Duration) -> Self {
         let (stop, answered, lost) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
         let mut clients = Vec::new();
         for number in 0..udp + tcp {
@@ -145,7 +152,7 @@ impl Load {
                 let mut exchange: Box<dyn FnMut(u16) -> bool> = if number < udp {
                     let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
                     socket.connect(dns).unwrap();
-                    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                    socket.set_read_timeout(Some(patience)).unwrap();
                     Box::new(move |id| {
                         sent.datagram();
                         socket.send(&query(id, "www.lb.example.test")).unwrap();
@@ -155,7 +162,7 @@ impl Load {
                 } else {
                     let mut stream = TcpStream::connect(dns).unwrap();
                     stream.set_nodelay(true).unwrap();
-                    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                    stream.set_read_timeout(Some(patience)).unwrap();
                     Box::new(move |id| {
                         sent.message();
                         let message = query(id, "www.lb.example.test");
@@ -358,9 +365,102 @@ fn a_signal_upgrades_and_the_lock_goes_with_it() {
     server.count_test_queries();
     assert_eq!(server.first.ended(), Some(0));
     wait_for("the reload is done", || server.first.said("reloaded: nothing has changed").pop());
-    let lock = std::fs::read_to_string(server.directory.path().join("state/lock")).unwrap();
-    assert_eq!(lock.trim(), pid.to_string());
-    let second = Command::new(STEERD).arg("serve").arg("-c").arg(server.file()).output().unwrap();
+    let path = server.directory.path().join("state/lock");
+    let lock = || std::fs::read_to_string(&path).unwrap();
+    assert_eq!(lock().trim(), pid.to_string());
+    // Another server with the same directory, but other addresses.
+    let config = std::fs::read_to_string(server.file()).unwrap();
+    let other = server.directory.path().join("other.toml");
+    let ports = config
+        .replace(&server.dns.to_string(), "127.0.0.1:0")
+        .replace(&server.admin.to_string(), "127.0.0.1:0");
+    std::fs::write(&other, ports).unwrap();
+    let second = Command::new(STEERD).arg("serve").arg("-c").arg(other).output().unwrap();
     let said = String::from_utf8(second.stderr).unwrap();
-    assert!(said.contains("in use") || said.contains("another process"), "{said}");
+    assert!(said.contains(&format!("in use by process {pid}")), "{said}");
+    // A refused upgrade changes nothing of that.
+    std::fs::write(server.file(), config + "\n[pools.none]\n").unwrap();
+    assert_eq!(server.upgrade().0, 502);
+    assert_eq!(lock().trim(), pid.to_string());
+}
+
+/// Clients wait no longer than usual, also while the new process probes new backends and has more workers than sockets.
+#[test]
+fn nobody_waits_while_the_new_process_probes() {
+    let port = free_port("127.0.0.1");
+    let _nginx = Nginx::start("127.0.0.1", port, "return 200;");
+    let mut server = Upgraded::start(&pool(port), "");
+    // It accepts connections and never replies.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = std::fs::read_to_string(server.file()).unwrap();
+    let workers = |count: usize| {
+        text.replacen("[server]\n", &format!("[server]\nworkers = {count}\nstartup_wait = \"2s\"\n"), 1)
+    };
+    std::fs::write(server.file(), workers(1)).unwrap();
+    assert_eq!(server.upgrade().0, 200);
+    let load = Load::start_with(&server, 3, 3, Duration::from_millis(500));
+    let more = format!(
+        "[pools.slow]\nbackends = [\"127.0.0.1\"]\ncheck = {{ type = \"http\", path = \"/\", port = {}, timeout = \"5s\", interval = \"10s\" }}\n",
+        silent.local_addr().unwrap().port()
+    );
+    std::fs::write(server.file(), workers(4) + &more).unwrap();
+    let began = std::time::Instant::now();
+    let (status, reply) = server.upgrade();
+    assert_eq!(status, 200, "{reply}");
+    assert!(began.elapsed() > Duration::from_secs(3), "it did not wait for the first probes");
+    // With other sockets that share the port.
+    std::fs::write(
+        server.file(),
+        workers(1).replace(&format!("\"{}\"", server.dns), &format!("\"0.0.0.0:{}\"", server.dns.port())),
+    )
+    .unwrap();
+    assert_eq!(server.upgrade().0, 200);
+    load.end(0);
+}
+
+/// A new process that ends while connections are moved costs none of them.
+#[test]
+fn connections_survive_a_new_process_that_ends_while_it_takes_them() {
+    const CONNECTIONS: usize = 200;
+    let mut server = Upgraded::start(&pool(free_port("127.0.0.1")), "");
+    let mut connections: Vec<TcpStream> =
+        (0..CONNECTIONS).map(|_| TcpStream::connect(server.dns).unwrap()).collect();
+    let ask = |stream: &mut TcpStream| {
+        let message = query(1, "ns1.lb.example.test");
+        let length = u16::try_from(message.len()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[&length.to_be_bytes()[..], &message].concat()).unwrap();
+        let mut head = [0; 2];
+        stream.read_exact(&mut head)?;
+        stream.read_exact(&mut vec![0; u16::from_be_bytes(head).into()])
+    };
+    for stream in &mut connections {
+        ask(stream).unwrap();
+    }
+    server.replace_program(
+        "exec python3 -c '
+import socket
+s = socket.socket(fileno=0)
+def tell(message):
+    s.sendall(len(message).to_bytes(4, \"big\") + message)
+def until(word):
+    got = b\"\"
+    while word not in got:
+        got += socket.recv_fds(s, 4096, 200)[0]
+tell(b\"{\\\"message\\\":\\\"hello\\\",\\\"protocol\\\":1,\\\"version\\\":\\\"0\\\",\\\"pid\\\":1}\")
+until(b\"descriptors\")
+tell(b\"{\\\"message\\\":\\\"bound\\\",\\\"startup_wait_milliseconds\\\":0}\")
+until(b\"state\")
+tell(b\"{\\\"message\\\":\\\"ready\\\"}\")
+until(b\"answer\")
+tell(b\"{\\\"message\\\":\\\"answering\\\"}\")
+until(b\"connection\")
+'",
+    );
+    let (status, reply) = server.upgrade();
+    assert_eq!(status, 502, "{reply}");
+    assert!(reply["detail"].as_str().unwrap().contains("take over a connection"), "{reply}");
+    let lost = connections.iter_mut().filter_map(|stream| ask(stream).err()).count();
+    assert_eq!(lost, 0, "of {CONNECTIONS}");
+    std::mem::forget(server.ledger.take());
 }
