@@ -176,7 +176,7 @@ mod tests {
         let mut again = RotatedFile::new(path.clone(), 10);
         again.append(b"u\n").unwrap();
         again.append(b"v\n").unwrap();
-        assert_eq!([0, 1].map(content), ["v\n", "ssss\ntttt\nu\n"], "an existing file goes on");
+        assert_eq!([0, 1].map(content), ["u\nv\n", "ssss\ntttt\n"], "an existing full file is renamed");
     }
 
     #[test]
@@ -211,14 +211,15 @@ mod tests {
     fn a_full_file_that_cannot_be_renamed_grows_no_further() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("q");
-        fs::create_dir_all(numbered(&path, 1).join("in the way")).unwrap();
+        fs::create_dir_all(numbered(&path, KEPT).join("in the way")).unwrap();
+        fs::write(numbered(&path, KEPT - 1), "").unwrap();
         let mut file = RotatedFile::new(path.clone(), 10);
         file.append(b"0123456789\n").unwrap();
         for _ in 0..5 {
             assert!(file.append(b"more\n").is_err());
         }
         assert_eq!(fs::read(&path).unwrap(), b"0123456789\n");
-        fs::remove_dir_all(numbered(&path, 1)).unwrap();
+        fs::remove_dir_all(numbered(&path, KEPT)).unwrap();
         file.append(b"more\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"more\n");
     }
