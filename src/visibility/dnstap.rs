@@ -42,7 +42,7 @@ pub(super) struct DnstapSink {
     frames: Vec<u8>,
     /// The number of samples in `frames`.
     count: u64,
-    reader: Option<Reader>,
+    reader: Option<TapConnection>,
     again_at: Instant,
     pause: Duration,
     /// Samples since the reader was last told to be there.
@@ -52,7 +52,7 @@ pub(super) struct DnstapSink {
 }
 
 /// A connected reader.
-struct Reader {
+struct TapConnection {
     stream: Socket,
     since: Instant,
 }
@@ -89,7 +89,7 @@ impl DnstapSink {
         }
         match begin(&self.path) {
             Ok(stream) => {
-                self.reader = Some(Reader { stream, since: Instant::now() });
+                self.reader = Some(TapConnection { stream, since: Instant::now() });
                 if self.told != Some(ReaderState::Restless) {
                     self.tell_present();
                 }
@@ -164,7 +164,7 @@ impl SampleSink for DnstapSink {
     fn flush(&mut self) {
         self.connect();
         self.prove();
-        let Some(Reader { stream, .. }) = &mut self.reader else { return self.drop_all() };
+        let Some(TapConnection { stream, .. }) = &mut self.reader else { return self.drop_all() };
         // A sample that came before the reader has no frame.
         if self.frames.is_empty() {
             return self.drop_all();
@@ -183,7 +183,7 @@ impl SampleSink for DnstapSink {
     }
 
     fn close(&mut self) {
-        if let Some(Reader { stream, .. }) = &mut self.reader {
+        if let Some(TapConnection { stream, .. }) = &mut self.reader {
             // The reader may be gone already.
             let _ = end(stream);
         }
