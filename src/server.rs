@@ -31,7 +31,7 @@ use crate::admin;
 use crate::alerts::{AlertSources, AlertsHandle, AllAlerts};
 use crate::audit::AuditHandle;
 use crate::checker;
-use crate::config::Setup;
+use crate::config::{AdminSettings, Setup};
 use crate::events::Events;
 use crate::fleet;
 use crate::listener::{self, InForce, Listeners, Steering, pressure};
@@ -124,7 +124,7 @@ pub enum Attention {
 pub struct Server {
     /// The addresses that answer DNS over UDP and TCP, with the ports that the system chose.
     pub dns: Vec<SocketAddr>,
-    /// The address of the admin server.
+    /// The first address of the admin server over TCP.
     pub admin: Option<SocketAddr>,
     /// The checker, for commands and the answer table.
     pub checker: checker::CheckerHandle,
@@ -181,7 +181,7 @@ struct Deferred {
 /// If a socket cannot be bound or a thread cannot be started.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartError> {
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
-    let admin = bind_admin(&setup, admin::bind)?;
+    let admin = bind_admin(&setup, |wanted| admin::bind(&wanted.listen, wanted.socket))?;
     let (place, memory) = recall(setup.server.state_dir.clone()).await?;
     let mut server = assemble(setup, file, Foundation { bound, admin, place, memory })?;
     server.operate()?;
@@ -191,11 +191,13 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
 /// Binds the admin server within a runtime of its own, if there is one.
 fn bind_admin(
     setup: &Setup,
-    bind: impl FnOnce(SocketAddr) -> Result<admin::BoundAdminServer, admin::AdminListenError>,
+    bind: impl FnOnce(&AdminSettings) -> Result<admin::BoundAdminServer, admin::AdminListenError>,
 ) -> Result<Option<(Apart, admin::BoundAdminServer)>, StartError> {
-    let Some(address) = setup.admin.listen else { return Ok(None) };
+    if setup.admin.listen.is_empty() {
+        return Ok(None);
+    }
     let apart = Apart::new().map_err(StartError::AdminThread)?;
-    let bound = apart.within(|| bind(address))?;
+    let bound = apart.within(|| bind(&setup.admin))?;
     Ok(Some((apart, bound)))
 }
 
@@ -208,7 +210,7 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
     let steering = setup.server.steering;
     let dns = bound.local_addresses();
     let shares = share_descriptors(&bound);
-    let admin_address = admin_bound.as_ref().map(|(_, bound)| bound.address());
+    let admin_address = admin_bound.as_ref().and_then(|(_, bound)| bound.address());
     let admin_listeners = admin_bound.as_ref().map(|(_, bound)| bound.descriptors()).transpose();
     let admin_listeners = admin_listeners.map_err(StartError::AdminThread)?.unwrap_or_default();
 
@@ -429,9 +431,11 @@ impl Server {
         }
         alerts.change(wanted).map_err(StartError::Alerts)?;
         self.admin_task = admin.map(|(apart, bound, sources)| {
-            let address = bound.address();
+            let places = bound.places();
             let running = apart.within(|| bound.serve(sources));
-            info!(%address, "the admin server listens");
+            for address in places {
+                info!(%address, "the admin server listens");
+            }
             (apart, running)
         });
         Ok(())
@@ -505,7 +509,7 @@ mod tests {
 
     use super::*;
     use crate::config::fault::ConfigFaults;
-    use crate::config::{Access, AdminSettings, ServerSettings, SetOrigin};
+    use crate::config::{AdminListen, ServerSettings, SetOrigin};
     use crate::file::FileRecord;
     use crate::listener::Limits;
     use crate::served::Served;
@@ -524,7 +528,7 @@ mod tests {
                 start_with_last_good: false,
                 watch: false,
             },
-            admin: AdminSettings { listen: Some(admin), access: Access::default() },
+            admin: AdminSettings { listen: vec![AdminListen::Tcp(admin)], ..AdminSettings::default() },
             served: Served {
                 settings: Settings::default(),
                 catalog: Catalog::new(Vec::new()),

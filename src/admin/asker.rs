@@ -10,6 +10,8 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
+use crate::admin::gate::Peer;
+
 /// The client of a request: `127.0.0.1:40112 with the token ops`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asker {
@@ -19,6 +21,17 @@ pub(super) struct Asker {
     pub(super) uid: Option<u32>,
     /// The name of the token that it has sent, never its text.
     pub(super) token: Option<Arc<str>>,
+}
+
+impl Asker {
+    /// The client at this end of a connection.
+    pub(super) fn of(peer: Option<Peer>, token: Option<Arc<str>>) -> Self {
+        match peer {
+            Some(Peer::Remote(address)) => Self { address: Some(address), uid: None, token },
+            Some(Peer::User(uid)) => Self { address: None, uid: Some(uid), token },
+            None => Self { token, ..Self::default() },
+        }
+    }
 }
 
 impl fmt::Display for Asker {

@@ -181,8 +181,7 @@ pub(super) async fn note_weak_token(
     if let Some(WeakToken { name, detail }) = response.extensions().get()
         && weak.is_wanted(name, action)
     {
-        let address = peer.map(|peer| peer.0);
-        let asker = Asker { address, uid: None, token: Some(Arc::clone(name)) };
+        let asker = Asker::of(peer, Some(Arc::clone(name)));
         let outcome = AuditOutcome::Refused(detail.clone());
         weak.audit.note(AuditEntry { outcome, ..AuditEntry::of(action, subject, Author::from(&asker)) });
     }

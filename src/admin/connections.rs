@@ -13,8 +13,10 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
@@ -38,8 +40,8 @@ use crate::admin::gate::{ClientStanding, Gate, Peer};
 use crate::admin::pace::Paced;
 use crate::admin::places::{self, Asking, Guest, Places};
 use crate::admin::proof::Local;
+use crate::admin::stream::AdminStream;
 use crate::admin::text::Held;
-use crate::listener::closing;
 use crate::metrics::Metrics;
 use crate::sys;
 
@@ -58,6 +60,8 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Time limit for a request in flight when the server stops or the connection reaches its maximum
 /// age, and for the client to read the rest of its reply.
 const FINISH_TIME: Duration = Duration::from_secs(5);
+/// How long a connection without a request may delay the stop: its first one may be on the way.
+const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Maximum size of a request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// How many of the first bytes are inspected: enough for a usual head.
@@ -65,32 +69,84 @@ const FIRST_LOOK: usize = 1024;
 /// Pause after a failed accept, for example without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// State that all connections share.
+/// The beginning of `100::/8`, which is reserved (RFC 4291).
+const RESERVED: u128 = 0x0100 << 112;
+
+/// State that the connections of one socket share.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
     pub(super) router: Router,
     pub(super) gate: Gate,
     pub(super) held: Held,
-    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// An accepted connection, and its ends.
+struct Accepted {
+    stream: AdminStream,
+    peer: Peer,
+    local: Local,
+    /// The clients with which it shares its places.
+    crowd: IpAddr,
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let local = Local(stream.local_addr().ok());
+                Ok(Accepted { stream: stream.into(), peer: Peer::Remote(peer), local, crowd: peer.ip() })
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                sys::stream::bound_send_buffer(&stream)?;
+                let (peer, crowd) = (Peer::User(uid), crowd_of_user(uid));
+                Ok(Accepted { stream: AdminStream::Unix(stream), peer, local: Local(None), crowd })
+            }
+        }
+    }
+}
+
+/// The crowd of a user: an address that no client can have.
+fn crowd_of_user(uid: u32) -> IpAddr {
+    Ipv6Addr::from(RESERVED | (u128::from(uid) << 64)).into()
 }
 
 /// Accepts and serves connections until `stop` is true or its sender is dropped, then finishes the
 /// requests in flight.
-pub(super) async fn serve(listener: TcpListener, shared: ConnectionContext, stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listeners: Vec<(Socket, ConnectionContext)>,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) {
     let open = Arc::new(Semaphore::new(MOST));
-    let accepting = accept(listener, shared, Arc::clone(&open), stop);
-    let _ = spawn_blocking(|| Handle::current().block_on(accepting)).await;
+    let places = Places::new(metrics);
+    let accepting = listeners.into_iter().map(|(listener, shared)| {
+        let accepting = accept(listener, shared, Arc::clone(&places), Arc::clone(&open), stop.clone());
+        spawn_blocking(|| Handle::current().block_on(accepting))
+    });
+    for ended in accepting.collect::<Vec<_>>() {
+        let _ = ended.await;
+    }
     // Waits for all connections; each has its own time limit.
     let _ = open.acquire_many(u32::try_from(MOST).unwrap_or(u32::MAX)).await;
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Socket,
     shared: ConnectionContext,
+    places: Arc<Places>,
     open: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Places::new(Arc::clone(&shared.metrics));
     let next = async || {
         let permit = Arc::clone(&open).acquire_owned().await;
         (listener.accept().await, permit)
@@ -101,7 +157,7 @@ async fn accept(
             _ = stop.wait_for(|stop| *stop) => return,
             next = next() => next,
         };
-        let (stream, peer) = match accepted {
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "the admin server cannot accept a connection");
@@ -115,22 +171,26 @@ async fn accept(
         let header_time = if places.has_many_heads() { SHORT_HEADER_TIME } else { HEADER_TIME };
         // If a complete head has already arrived, the connection immediately gets a place of the
         // right kind. Among connections without a head, it could be evicted before it is read.
-        let guest = Guest::arrive(&places, peer.ip(), first_look(&stream, &shared.gate));
-        tokio::spawn(attend(stream, guest, shared.clone(), header_time, stop.clone(), permit.ok()));
+        let first = first_look(&accepted.stream, &shared.gate);
+        let guest = Guest::arrive(&places, accepted.crowd, first);
+        tokio::spawn(attend(accepted, guest, shared.clone(), header_time, stop.clone(), permit.ok()));
     }
 }
 
 /// The standing according to the bytes that arrived with the connection; `None` without a complete
 /// head.
-fn first_look(stream: &TcpStream, gate: &Gate) -> Option<ClientStanding> {
+fn first_look(stream: &AdminStream, gate: &Gate) -> Option<ClientStanding> {
     let mut bytes = [0; FIRST_LOOK];
-    let count = sys::stream::peek(stream, &mut bytes).ok()?;
-    gate.standing_of_head(bytes.get(..count)?)
+    let count = match stream {
+        AdminStream::Tcp(stream) => sys::stream::peek(stream, &mut bytes),
+        AdminStream::Unix(stream) => sys::stream::peek(stream, &mut bytes),
+    };
+    gate.standing_of_head(bytes.get(..count.ok()?)?)
 }
 
 /// Serves one connection until it ends or is evicted.
 async fn attend(
-    stream: TcpStream,
+    accepted: Accepted,
     guest: Arc<Guest>,
     shared: ConnectionContext,
     header_time: Duration,
@@ -138,7 +198,7 @@ async fn attend(
     _open: Option<OwnedSemaphorePermit>,
 ) {
     // Boxed, because accepting moves this task and the future is large.
-    let mut conversation = Box::pin(converse(stream, Arc::clone(&guest), shared, header_time, stop));
+    let mut conversation = Box::pin(converse(accepted, Arc::clone(&guest), shared, header_time, stop));
     tokio::select! {
         // An evicted connection must do no further work; otherwise a flood would outrun the
         // runtime.
@@ -151,22 +211,22 @@ async fn attend(
 /// Serves one connection. It is reset if this future is dropped, or if its client was silent or
 /// read nothing for too long. Otherwise it is closed in order.
 async fn converse(
-    stream: TcpStream,
+    Accepted { stream, peer, local, .. }: Accepted,
     guest: Arc<Guest>,
     shared: ConnectionContext,
     header_time: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    let ConnectionContext { router, gate, held, .. } = shared;
-    let streaming = Streaming::default();
+    let ConnectionContext { router, gate, held } = shared;
+    let (streaming, begun) = (Streaming::default(), Arc::new(AtomicBool::new(false)));
     let answers = ConnectionService {
         router,
         gate,
         guest: Arc::clone(&guest),
-        local: Local(local),
-        peer: Peer(peer),
+        local,
+        peer,
         streaming: streaming.clone(),
+        begun: Arc::clone(&begun),
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -179,6 +239,15 @@ async fn converse(
         () = too_old(&streaming) => None,
     };
     if ended.is_none() {
+        // hyper closes a connection on which nothing was read yet, and its client would get no reply.
+        let first = poll_fn(|context| match connection.poll_without_shutdown(context) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if begun.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        ended = timeout(FIRST_REQUEST_TIME, first).await.unwrap_or_default();
+    }
+    if ended.is_none() {
         Pin::new(&mut connection).graceful_shutdown();
         let finish = poll_fn(|context| connection.poll_without_shutdown(context));
         ended = timeout(FINISH_TIME, finish).await.ok();
@@ -186,7 +255,7 @@ async fn converse(
     // Failures of a connection are the client's fault and are not logged. But a client that did not
     // send HTTP should get its error reply, so the connection is closed in order.
     if ended.is_some_and(|ended| !ended.is_err_and(|error| is_out_of_time(&error))) {
-        closing::close(connection.into_parts().io.into_inner().into_stream(), FINISH_TIME).await;
+        connection.into_parts().io.into_inner().into_stream().close(FINISH_TIME).await;
     } else {
         guest.leave();
     }
@@ -214,6 +283,8 @@ struct ConnectionService {
     local: Local,
     peer: Peer,
     streaming: Streaming,
+    /// Whether there was a request.
+    begun: Arc<AtomicBool>,
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
@@ -222,6 +293,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        self.begun.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(self.local);
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.streaming.clone());

@@ -10,6 +10,9 @@
 //!                        set, everyone but web pages         set, nobody
 //! ```
 //!
+//! On a Unix socket, everyone who may open its file may do everything: the rights of the file are the lock, and the
+//! audit names the user. A token that is sent there adds its name. Bodies must say that they are JSON on each of them.
+//!
 //! Each route says which right its changes need: [`RouteAccess`].
 
 use std::collections::HashMap;
@@ -49,9 +52,32 @@ pub(super) enum RouteAccess {
     Changes(AdminRight),
 }
 
-/// The remote end of a request's connection.
+/// Clients that a socket can have. The socket's own address decides, not the configuration, which may have changed
+/// since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdminReach {
+    /// Programs of this machine that may open the file.
+    UnixSocket,
+    /// All programs of this machine.
+    Loopback,
+    /// Other machines.
+    Network,
+}
+
+impl AdminReach {
+    pub(super) fn of(address: SocketAddr) -> Self {
+        if address.ip().is_loopback() { Self::Loopback } else { Self::Network }
+    }
+}
+
+/// The client's end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(super) enum Peer {
+    /// Its address.
+    Remote(SocketAddr),
+    /// The user of its process, on a Unix socket.
+    User(u32),
+}
 
 /// On which ground a request was let in, for replies that last.
 #[derive(Clone, Debug)]
@@ -68,9 +94,7 @@ pub(super) struct Gate {
     pub(super) routes: Arc<HashMap<&'static str, RouteAccess>>,
     /// The access settings; they follow the configuration.
     pub(super) access: watch::Receiver<Access>,
-    /// Whether only this machine can reach the socket. The socket's own address decides, not the
-    /// configuration, which may have changed since.
-    pub(super) is_loopback: bool,
+    pub(super) reach: AdminReach,
 }
 
 /// The standing of a client, according to the head of its request. Whether the request is allowed
@@ -79,7 +103,7 @@ pub(super) struct Gate {
 pub(super) enum ClientStanding {
     /// The request is open to everyone and answered at once.
     Open,
-    /// The request has a token of this server.
+    /// The request has a token of this server, or came over a Unix socket.
     Known,
     /// Any other request.
     Other,
@@ -96,22 +120,13 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let route = gate.route(path);
     match gate.judge(request.method(), route, request.headers()) {
         Ok(token) => {
-            let standing = standing_of(route, token.is_some());
-            let peer: Option<&Peer> = request.extensions().get();
-            let asker = Asker { address: peer.map(|peer| peer.0), uid: None, token };
+            let standing = gate.standing_for(route, token.is_some());
+            let asker = Asker::of(request.extensions().get().copied(), token);
             request.extensions_mut().insert(asker);
             request.extensions_mut().insert(Admission { standing, access });
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
-    }
-}
-
-fn standing_of(route: RouteAccess, has_token: bool) -> ClientStanding {
-    match route {
-        RouteAccess::Open => ClientStanding::Open,
-        _ if has_token => ClientStanding::Known,
-        _ => ClientStanding::Other,
     }
 }
 
@@ -130,7 +145,15 @@ impl Gate {
         // Open routes have no parameters, so the path is enough here.
         let route = self.route(path);
         let has_token = route != RouteAccess::Open && shown(&self.access.borrow(), headers).is_ok();
-        standing_of(route, has_token)
+        self.standing_for(route, has_token)
+    }
+
+    fn standing_for(&self, route: RouteAccess, has_token: bool) -> ClientStanding {
+        match route {
+            RouteAccess::Open => ClientStanding::Open,
+            _ if has_token || self.reach == AdminReach::UnixSocket => ClientStanding::Known,
+            _ => ClientStanding::Other,
+        }
     }
 
     /// The standing that a client's first bytes imply; `None` without a complete head.
@@ -153,13 +176,14 @@ impl Gate {
         headers: &HeaderMap,
     ) -> Result<Option<Arc<str>>, Problem> {
         let access = self.access.borrow();
-        if self.is_loopback {
+        let is_loopback = self.reach == AdminReach::Loopback;
+        if is_loopback {
             refuse_foreign_names(headers)?;
         }
         let token = shown(&access, headers);
         let name = token.as_ref().ok().map(|token| Arc::clone(&token.name));
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if reads && (self.is_loopback || access.public_reads || route == RouteAccess::Open) {
+        if reads && (self.reach != AdminReach::Network || access.public_reads || route == RouteAccess::Open) {
             return Ok(name);
         }
         let needed = match route {
@@ -168,12 +192,16 @@ impl Gate {
             // The route accepts no such method, and says so.
             RouteAccess::Open | RouteAccess::Reads => None,
         };
+        if self.reach == AdminReach::UnixSocket {
+            check_content_type(headers)?;
+            return Ok(name);
+        }
         if !access.tokens.is_empty() {
             let token = token.map_err(|refused| refused.problem(needed))?;
             if let Some(right) = needed.filter(|right| !token.rights.contains(right)) {
                 return Err(too_weak(token, right));
             }
-        } else if self.is_loopback {
+        } else if is_loopback {
             refuse_web_pages(headers)?;
         } else {
             let detail = "this needs a token: other machines can reach the admin server, and the configuration names \
@@ -337,7 +365,7 @@ mod tests {
         Gate {
             access: watch::channel(Access { tokens, public_reads }).1,
             routes: Arc::new(routes),
-            is_loopback,
+            reach: if is_loopback { AdminReach::Loopback } else { AdminReach::Network },
         }
     }
 
@@ -425,6 +453,31 @@ mod tests {
                 let expected = if is_allowed { Ok(Some(text.into())) } else { Err(StatusCode::FORBIDDEN) };
                 assert_eq!(by(text, &method, path), expected, "{is_loopback} {text} {method} {path}");
             }
+        }
+    }
+
+    #[test]
+    fn on_a_unix_socket_the_file_is_the_lock() {
+        for has_tokens in [true, false] {
+            let gate = Gate { reach: AdminReach::UnixSocket, ..gate(true, has_tokens, false) };
+            let judge = |method: &Method, pairs| {
+                gate.judge(method, gate.route("/api/v1/reload"), &headers(pairs))
+                    .map_err(|refused| refused.into_response().status().as_u16())
+            };
+            for method in [Method::GET, Method::POST] {
+                assert_eq!(
+                    judge(&method, &[("host", "any.example"), ("authorization", "Bearer wrong")]),
+                    Ok(None)
+                );
+                let named = judge(&method, &[("authorization", "Bearer reads-0123456789")]);
+                assert_eq!(named, Ok(has_tokens.then(|| "reads-0123456789".into())));
+            }
+            assert_eq!(judge(&Method::POST, &[("content-type", "text/plain")]), Err(415));
+            let standing = |path| gate.standing(path, &HeaderMap::new());
+            assert_eq!(
+                (standing("/api/v1/status"), standing("/healthz")),
+                (ClientStanding::Known, ClientStanding::Open)
+            );
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod asker;
 mod audit;
+mod bound;
 mod bulk;
 mod configurations;
 mod connections;
@@ -28,16 +29,15 @@ mod refused;
 mod reload;
 mod rendering;
 mod resources;
+mod socket_file;
 mod status;
+mod stream;
 mod text;
 mod tiers;
 mod traffic;
 mod upgrade;
 mod visibility;
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,24 +50,26 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::admin::bound::AdminListener;
+use crate::admin::connections::{ConnectionContext, Socket};
 use crate::admin::documents::Documents;
 use crate::admin::events::Streams;
-use crate::admin::gate::{Gate, RouteAccess};
+use crate::admin::gate::{AdminReach, Gate, RouteAccess};
 use crate::admin::problem::Problem;
+use crate::admin::socket_file::SocketFile;
 use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{Access, AdminRight};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::spelling::closest;
-use crate::sys;
 use crate::visibility::Visibility;
 
+pub use bound::{AdminListenError, BoundAdminServer, bind, bind_after};
 pub(crate) use connections::MOST as MOST_CONNECTIONS;
 pub(crate) use overrides::{override_length, override_reason};
 
@@ -121,150 +123,57 @@ impl FromRef<AdminState> for Sources {
     }
 }
 
-/// The error if the address of `[admin] listen` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the admin server cannot listen on {address}: {source}{}", advice(source))]
-pub struct AdminListenError {
-    /// The address.
-    pub address: SocketAddr,
-    source: io::Error,
-}
-
-impl AdminListenError {
-    /// The kind of the system's error.
-    #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
-        self.source.kind()
-    }
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another program, or another steerd, has the port: stop it, or change `listen` under [admin]"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine has no such address: change `listen` under [admin]"
-        }
-        io::ErrorKind::PermissionDenied => "; choose a port from 1024 up for `listen` under [admin]",
-        _ => "",
-    }
-}
-
-/// The bound socket of the admin server, before it serves.
-#[derive(Debug)]
-pub struct BoundAdminServer {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
 /// The running admin server.
 #[derive(Debug)]
 pub struct AdminServer {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
-}
-
-/// Binds the socket, but does not answer yet. Must be called within the tokio runtime that will serve it.
-///
-/// # Errors
-/// If the address cannot be bound.
-pub fn bind(address: SocketAddr) -> Result<BoundAdminServer, AdminListenError> {
-    bind_with(address, sys::stream::listen)
-}
-
-fn bind_with(
-    address: SocketAddr,
-    listen: fn(SocketAddr) -> io::Result<std::net::TcpListener>,
-) -> Result<BoundAdminServer, AdminListenError> {
-    let fault = |source| AdminListenError { address, source };
-    let listener = listen(address).map_err(fault)?;
-    sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
-    // So a connection arrives together with its request, and immediately gets the right place.
-    if has_syn_cookies() {
-        sys::stream::await_first_bytes(&listener).map_err(fault)?;
-    }
-    let listener = TcpListener::from_std(listener).map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
-    Ok(BoundAdminServer { listener, address })
-}
-
-/// Like [`bind`]. The listeners in `earlier` come from the process that this one replaces; the one of this address is
-/// kept, and the others are closed.
-///
-/// # Errors
-/// If the address cannot be bound.
-pub fn bind_after(
-    address: SocketAddr,
-    earlier: Vec<(String, OwnedFd)>,
-) -> Result<BoundAdminServer, AdminListenError> {
-    let fault = |source| AdminListenError { address, source };
-    let earlier = earlier.into_iter().filter_map(|(place, listener)| {
-        Some((place.parse::<SocketAddr>().ok()?, std::net::TcpListener::from(listener)))
-    });
-    let mut beside = Vec::new();
-    for (place, listener) in earlier {
-        if place == address || (address.port() == 0 && place.ip() == address.ip()) {
-            let listener = TcpListener::from_std(listener).map_err(fault)?;
-            return Ok(BoundAdminServer { listener, address: place });
-        }
-        if place.port() == address.port() {
-            // One of both addresses may include the other.
-            sys::udp::share_port(&listener, true).map_err(fault)?;
-            beside.push(listener);
-        }
-    }
-    if beside.is_empty() { bind(address) } else { bind_with(address, sys::stream::listen_shared) }
-}
-
-/// Whether the kernel accepts connections beyond the length of its queue. Silent connections fill the queue
-/// while the kernel waits for their first bytes, and without SYN cookies (RFC 4987) they would keep others
-/// out.
-fn has_syn_cookies() -> bool {
-    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
-    setting.is_ok_and(|setting| setting.trim() != "0")
+    /// The files of its Unix sockets.
+    files: Vec<SocketFile>,
 }
 
 impl BoundAdminServer {
-    /// The bound address, with the port that the system chose for port 0.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The listeners under other descriptors, with their addresses, for a process that takes over.
-    ///
-    /// # Errors
-    /// If there are no more descriptors.
-    pub fn descriptors(&self) -> io::Result<Vec<(String, OwnedFd)>> {
-        Ok(vec![(self.address.to_string(), self.listener.as_fd().try_clone_to_owned()?)])
-    }
-
     /// Starts answering requests. Must be called within a tokio runtime.
     #[must_use]
     pub fn serve(self, sources: Sources) -> AdminServer {
-        let by_path = requests().into_iter().map(|(path, access, _)| (path, access)).collect();
-        let gate = Gate {
-            access: sources.access.clone(),
-            routes: Arc::new(by_path),
-            is_loopback: self.address.ip().is_loopback(),
-        };
-        let metrics = Arc::clone(&sources.metrics);
+        let by_path = Arc::new(requests().into_iter().map(|(path, access, _)| (path, access)).collect());
+        let (metrics, access) = (Arc::clone(&sources.metrics), sources.access.clone());
         let documents = Documents::new(&sources);
         let held = documents.held.clone();
         let (stop, stopped) = watch::channel(false);
         let streams = Streams::new(stopped.clone());
         let weak_tokens = audit::WeakTokens::new(sources.audit.clone());
-        let router = routes(AdminState { sources, documents, streams })
-            .layer(middleware::from_fn_with_state(gate.clone(), gate::pass))
-            .layer(middleware::from_fn_with_state(weak_tokens, audit::note_weak_token));
-        let shared = connections::ConnectionContext { router, gate, held, metrics };
-        let task = tokio::spawn(connections::serve(self.listener, shared, stopped));
-        AdminServer { stop, task }
+        let shown = AdminState { sources, documents, streams };
+        let (mut listeners, mut files) = (Vec::new(), Vec::new());
+        for listener in self.listeners {
+            let (socket, reach) = match listener {
+                AdminListener::Tcp(listener, address) => (Socket::Tcp(listener), AdminReach::of(address)),
+                AdminListener::Unix(listener, mut file) => {
+                    file.take();
+                    files.push(file);
+                    (Socket::Unix(listener), AdminReach::UnixSocket)
+                }
+            };
+            let gate = Gate { access: access.clone(), routes: Arc::clone(&by_path), reach };
+            let router = routes(shown.clone())
+                .layer(middleware::from_fn_with_state(gate.clone(), gate::pass))
+                .layer(middleware::from_fn_with_state(weak_tokens.clone(), audit::note_weak_token));
+            listeners.push((socket, ConnectionContext { router, gate, held: held.clone() }));
+        }
+        for mut file in self.retired {
+            file.take();
+        }
+        let task = tokio::spawn(connections::serve(listeners, metrics, stopped));
+        AdminServer { stop, task, files }
     }
 }
 
 impl AdminServer {
+    /// Leaves the files of the Unix sockets to the process that has taken over.
+    pub fn hand_over(&mut self) {
+        self.files.iter_mut().for_each(SocketFile::leave);
+    }
+
     /// Finishes the requests in flight and stops, within seconds.
     pub async fn stop(self) {
         self.stop.send_replace(true);

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::admin::stream::AdminStream;
 use crate::admin::text::Held;
 
 const USUAL: Pace = Pace { patience: Duration::from_secs(10), rate: 1 << 20 };
@@ -32,7 +32,7 @@ struct Pace {
 /// A connection that fails if its client reads replies too slowly.
 #[derive(Debug)]
 pub(super) struct Paced {
-    stream: TcpStream,
+    stream: AdminStream,
     held: Held,
     /// The accumulated waiting time that bytes have not yet reduced, without the current wait.
     waited: Duration,
@@ -41,11 +41,11 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(stream: TcpStream, held: Held) -> Self {
+    pub(super) fn new(stream: AdminStream, held: Held) -> Self {
         Self { stream, held, waited: Duration::ZERO, waiting: None }
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(super) fn into_stream(self) -> AdminStream {
         self.stream
     }
 
@@ -126,14 +126,14 @@ impl AsyncWrite for Paced {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
     async fn pair() -> (Paced, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Paced::new(listener.accept().await.unwrap().0, Held::default()), client)
+        (Paced::new(listener.accept().await.unwrap().0.into(), Held::default()), client)
     }
 
     #[tokio::test(start_paused = true)]

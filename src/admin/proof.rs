@@ -20,9 +20,9 @@ use crate::config::Nonce;
 /// The path of the proof.
 pub(super) const PATH: &str = "/api/v1/proof";
 
-/// The server's own address in a connection.
+/// The server's own address in a connection; none on a Unix socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Local(pub(super) SocketAddr);
+pub(super) struct Local(pub(super) Option<SocketAddr>);
 
 /// The query.
 #[derive(Deserialize)]
@@ -51,6 +51,10 @@ pub(super) async fn proof(
             "?nonce= must be 64 hexadecimal digits that the client has chosen at random",
         )
     })?;
+    let Some(address) = address else {
+        let detail = "a Unix socket has no address to prove, and needs no token";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    };
     let access = sources.access.borrow().clone();
     if access.tokens.is_empty() {
         let detail = "this server has no token: neither token_file nor a token under [admin.tokens] is set";

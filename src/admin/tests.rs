@@ -23,7 +23,7 @@ use super::{AdminServer, Sources, bind};
 use crate::alerts::{AlertSources, AlertsHandle};
 use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
-use crate::config::{self, Access, AdminToken, BearerToken};
+use crate::config::{self, Access, AdminListen, AdminToken, BearerToken, SocketRights};
 use crate::events::Events;
 use crate::fleet::{
     AddressStatus, BackendStatus, ChangeRequest, CheckStatus, Configuration, Consequence, Overridden,
@@ -209,8 +209,8 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let reload = reload::start(Some(file), running, reach);
 
     let (serving, serving_seen) = watch::channel(true);
-    let bound = bind(listen.parse().unwrap()).unwrap();
-    let address = bound.address();
+    let bound = bind(&[listen.parse().unwrap()], SocketRights::default()).unwrap();
+    let address = bound.address().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let running = bound.serve(Sources {
         checker,
         metrics,
@@ -522,7 +522,7 @@ async fn a_client_that_never_reads_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn a_taken_port_is_said_in_a_sentence() {
     let fixture = start(None);
-    let error = bind(fixture.address).unwrap_err();
+    let error = bind(&[AdminListen::Tcp(fixture.address)], SocketRights::default()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&fixture.address.to_string()) && text.contains("another program"), "{text}");
 }

@@ -8,6 +8,8 @@
 //!     |                             |`--the server has no token--> request without it
 //!     `--no token--> request        `--not proved--> end: the token is not sent
 //! ```
+//!
+//! Over a Unix socket, no token is sent: the rights of its file decide.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -23,7 +25,8 @@ use hyper::http::request;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::{AdminUrl, BearerToken, Nonce};
@@ -71,6 +74,11 @@ pub(super) enum ClientError {
          reload with SIGHUP (systemctl reload steerd, or kill -HUP)"
     )]
     Unreachable { url: AdminUrl, origin: String, error: io::Error },
+    #[error(
+        "this user may not open {url} ({origin}): {error}. The rights of the file say who may speak to the server: the \
+         group can be set with `socket` under [admin]"
+    )]
+    NotAllowed { url: AdminUrl, origin: String, error: io::Error },
     #[error("{url} did not answer like steerd: {reason}")]
     Odd { url: AdminUrl, reason: String },
     #[error(
@@ -87,6 +95,11 @@ pub(super) enum ClientError {
     #[error("{}{remedy}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
     Refused { status: StatusCode, problem: Value, remedy: String },
 }
+
+/// A connection in both directions.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// A server for requests.
 #[derive(Clone, Debug)]
@@ -131,7 +144,7 @@ impl AdminClient {
     /// # Errors
     /// Why it is not answered, or why the request fails.
     pub(super) async fn is_ready(&self) -> Result<(), ClientError> {
-        let stream = TokioIo::new(self.connect().await?);
+        let stream = TokioIo::new(self.connect().await?.0);
         let (mut sender, connection) =
             http1::handshake(stream).await.map_err(|error| self.odd(error.to_string()))?;
         tokio::spawn(connection);
@@ -144,33 +157,47 @@ impl AdminClient {
         Err(self.refused(status, problem))
     }
 
-    async fn connect(&self) -> Result<TcpStream, ClientError> {
-        let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
-        timeout(CONNECT_TIME, TcpStream::connect((host, self.url.port)))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|error| ClientError::Unreachable {
-                url: self.url.clone(),
-                origin: self.origin.clone(),
-                error,
-            })
+    /// A connection, and the address of the server if it must prove that it knows the token.
+    async fn connect(&self) -> Result<(Box<dyn Duplex>, Option<SocketAddr>), ClientError> {
+        let connect = async {
+            let connected: (Box<dyn Duplex>, _) = match &self.url {
+                AdminUrl::Http { host, port } => {
+                    let host = host.trim_start_matches('[').trim_end_matches(']');
+                    let stream = TcpStream::connect((host, *port)).await?;
+                    let server = stream.peer_addr()?;
+                    (Box::new(stream), Some(server))
+                }
+                AdminUrl::Unix(path) => (Box::new(UnixStream::connect(path).await?), None),
+            };
+            Ok(connected)
+        };
+        timeout(CONNECT_TIME, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(
+            |error: io::Error| {
+                let (url, origin) = (self.url.clone(), self.origin.clone());
+                match (&self.url, error.kind()) {
+                    (AdminUrl::Unix(_), io::ErrorKind::PermissionDenied) => {
+                        ClientError::NotAllowed { url, origin, error }
+                    }
+                    _ => ClientError::Unreachable { url, origin, error },
+                }
+            },
+        )
     }
 
     async fn exchange(
         &self,
-        stream: TcpStream,
+        (stream, server): (Box<dyn Duplex>, Option<SocketAddr>),
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let server = stream.peer_addr().map_err(|error| self.odd(error.to_string()))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(error.to_string()))?;
         // An error that ends the connection also ends the request or the body, and is reported there.
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
         // Uses the same connection, so that no other server can take the place of the one that sent the proof.
-        if let Some(token) = &self.token
+        if let (Some(token), Some(server)) = (&self.token, server)
             && self.is_proved(&mut sender, token, server).await?
         {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
@@ -238,7 +265,7 @@ impl AdminClient {
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let odd = |error: &dyn fmt::Display| self.odd(error.to_string());
         let request = request
-            .header(HOST, format!("{}:{}", self.url.host, self.url.port))
+            .header(HOST, self.url.authority())
             .header(ACCEPT, "application/json")
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|error| odd(&error))?;

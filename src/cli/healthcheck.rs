@@ -40,7 +40,7 @@ pub(super) struct HealthCheck {
     /// The DNS server; defaults to the first address of `listen` under `[server]`
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = parse_server)]
     dns: Option<SocketAddr>,
-    /// The admin server, as http://HOST:PORT; defaults to `listen` under `[admin]`
+    /// The admin server, as http://HOST:PORT or unix:PATH; defaults to `listen` under `[admin]`
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
     /// Time limit for everything together

@@ -21,7 +21,7 @@ enum ServerUse {
 /// Selects the servers.
 #[derive(Debug, Args)]
 pub(super) struct ServerArguments {
-    /// An admin server, as http://HOST:PORT; may be given more than once, for a command to all of them. Defaults to the
+    /// An admin server, as http://HOST:PORT or unix:PATH; may be given more than once, for a command to all of them. Defaults to the
     /// servers under `[client]` in the configuration file, else to its own one
     #[arg(long, value_name = "URL")]
     admin: Vec<AdminUrl>,
@@ -85,8 +85,10 @@ impl ServerArguments {
         let own = match (listed.or(of_client), place.listen) {
             (Some(others), _) => Err(others),
             // There is no default address, so that a command never acts on the wrong server by mistake.
-            (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
-            (None, Some(address)) => Ok(address),
+            (None, Some(place)) if place.tcp().is_some_and(|address| address.port() == 0) => {
+                return Err(ClientError::AnyPort(path.clone()));
+            }
+            (None, Some(place)) => Ok(AdminUrl::from(place)),
             (None, None) => {
                 let hidden = AdminPlace::fault(path).map(ClientError::Faulty);
                 return Err(hidden.unwrap_or_else(|| ClientError::NoAdmin(path.clone())));
@@ -94,6 +96,8 @@ impl ServerArguments {
         };
         // A server on another machine must not receive the token of this one.
         let configured = match &own {
+            Ok(url) if !url.may_need_token() => None,
+            Err((urls, _)) if !urls.iter().any(AdminUrl::may_need_token) => None,
             Ok(_) => place.token_file.as_ref(),
             Err(_) if of_client_counts => place.client.token_file.as_ref(),
             Err(_) => None,
@@ -106,9 +110,9 @@ impl ServerArguments {
         };
         // With other servers, only the argument counts: the environment is for the server on this machine.
         let (urls, origin, file) = match own {
-            Ok(address) => {
+            Ok(url) => {
                 let file = self.config.named().or_else(|| Some(path.clone()));
-                (vec![address.into()], format!("from {}", path.display()), file)
+                (vec![url], format!("from {}", path.display()), file)
             }
             Err((urls, origin)) if of_client_counts => (urls, origin, None),
             Err((urls, origin)) => (urls, origin, self.config.argument.clone()),
@@ -233,6 +237,12 @@ mod tests {
         assert_eq!(client.url.to_string(), "http://192.0.2.1:1");
         assert!(client.token.is_none(), "a server elsewhere is not shown the token of this one");
         assert!(at(&["http://192.0.2.1:1"], Some("token")).unwrap().token.is_some());
+
+        let config = "[admin]\nlisten = [\"unix:s\", \"127.0.0.1:9\"]\ntoken_file = \"none\"\n";
+        fs::write(directory.path().join("steerd.toml"), config).unwrap();
+        let client = at(&[], None).unwrap();
+        assert_eq!(client.url, AdminUrl::Unix(directory.path().join("s")));
+        assert!(client.token.is_none(), "the rights of the socket decide");
 
         fs::write(directory.path().join("steerd.toml"), "[admin]\nlisten = \"127.0.0.1:0\"\n").unwrap();
         assert!(matches!(at(&[], None), Err(ClientError::AnyPort(_))));

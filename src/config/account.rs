@@ -34,6 +34,14 @@ fn for_root(path: &str, group: Option<&str>) -> String {
     }
 }
 
+/// The number of a group of this machine, from group(5).
+pub(super) fn group_id(name: &str) -> Option<u32> {
+    let groups = file::read(Path::new("/etc/group"), ACCOUNTS).ok()?;
+    let groups = String::from_utf8(groups.bytes).ok()?;
+    let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
 /// The name of the main group of a user, from the text of passwd(5) and group(5).
 fn group_of(user: &str, users: &str, groups: &str) -> Option<String> {
     let line = users.lines().find(|line| line.split(':').next() == Some(user))?;
@@ -53,6 +61,7 @@ mod tests {
         let groups = "root:x:0:\ndns:x:997:\nsteerd:x:996:\n";
         assert_eq!(group_of("steerd", users, groups).as_deref(), Some("dns"));
         assert_eq!(group_of("none", users, groups), None);
+        assert_eq!((group_id("root"), group_id("no such group")), (Some(0), None));
         assert_eq!(group_of("steerd", users, ""), None);
         assert_eq!(for_root("t", Some("dns")), "chgrp dns t && chmod 640 t");
         let both = for_root("t", None);

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::access::{self, Access};
+use crate::config::admin_listen::{self, AdminListen, SocketRights};
 use crate::config::binding;
 use crate::config::client::ClientSettings;
 use crate::config::document::{Document, ONLY_SERVERS, Sections};
 use crate::config::fault::ConfigFaults;
 use crate::config::load;
-use crate::config::server::{Listen, listeners, socket_address};
+use crate::config::server::{Listen, listeners};
 use crate::config::source::{Findings, SourceFile};
 use crate::config::value::{Located, NamedValue, TomlValue};
 use crate::file::{self, FileKind};
@@ -19,8 +20,10 @@ use crate::file::{self, FileKind};
 /// `[admin]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Address and port; without them, there is no admin server.
-    pub listen: Option<SocketAddr>,
+    /// Where it listens; without an address, there is no admin server.
+    pub listen: Vec<AdminListen>,
+    /// The rights of the files of its Unix sockets.
+    pub socket: SocketRights,
     /// The clients that may use it.
     pub access: Access,
 }
@@ -29,17 +32,44 @@ pub struct AdminSettings {
 pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSettings {
     let mut settings = AdminSettings::default();
     let Some(mut table) = entry.and_then(|entry| entry.value.table(entry.at)) else { return settings };
-    let listen = table.read("listen", socket_address);
+    let listen = table.read("listen", admin_listen::places).map(|read| read.value).unwrap_or_default();
     let has_tokens = table.get("token_file").is_some() || table.get("tokens").is_some();
     settings.access.tokens = access::tokens(&mut table);
     settings.access.public_reads =
         table.read("public_reads", TomlValue::boolean).is_some_and(|read| read.value);
+    if let Some(socket) = table.get("socket") {
+        settings.socket = admin_listen::socket_rights(socket);
+        if listen.iter().all(|place| place.value.tcp().is_some()) {
+            socket.at.error("`socket` is about a Unix socket, and `listen` names none (\"unix:PATH\")");
+        }
+    }
     table.close();
-    let Some(listen) = listen else { return settings };
-    let Located { value: address, at, .. } = listen;
+    let mut others: Vec<Located<'_, SocketAddr>> = Vec::new();
+    for Located { value: place, at, .. } in &listen {
+        let AdminListen::Tcp(address) = *place else { continue };
+        let listen = Located { value: address, at: *at, inherited: false };
+        check_address(&listen, has_tokens, dns);
+        let other = others.iter().find_map(|other| Some((other, binding::conflict(address, other.value)?)));
+        if let Some((other, reason)) = other {
+            at.error_beside(
+                format!("one server cannot listen on both: {reason}; leave one out"),
+                other.at,
+                "the other",
+            );
+        }
+        others.push(listen);
+    }
+    settings.listen = listen.into_iter().map(|place| place.value).collect();
+    settings
+}
+
+fn check_address(listen: &Located<'_, SocketAddr>, has_tokens: bool, dns: &Listen<'_>) {
+    let Located { value: address, at, .. } = *listen;
     if !address.ip().is_loopback() && !has_tokens {
         at.error_with_hint(
-            format!("`{address}` can be reached from other machines, so `token_file` or [admin.tokens.NAME] is needed beside it"),
+            format!(
+                "`{address}` can be reached from other machines, so `token_file` or [admin.tokens.NAME] is needed beside it"
+            ),
             "write a token to a file, as with `openssl rand -hex 32`, and name the file; or use a loopback \
              address such as \"127.0.0.1:8053\""
                 .to_owned(),
@@ -55,16 +85,14 @@ pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSett
         };
         at.error_beside(message, other.at, "here");
     }
-    binding::warn(&listen);
-    settings.listen = Some(address);
-    settings
+    binding::warn(listen);
 }
 
 /// The settings that a client of the admin server reads from a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminPlace {
-    /// `listen`.
-    pub listen: Option<SocketAddr>,
+    /// The first address of `listen`.
+    pub listen: Option<AdminListen>,
     /// `token_file`; it has not been read.
     pub token_file: Option<PathBuf>,
     /// `[client]`.
@@ -126,8 +154,9 @@ impl AdminPlace {
         let dns = dns.into_iter().flatten().map(|located| located.value).collect();
         let place = Self { client, dns, ..Self::default() };
         let Some(mut table) = admin.and_then(|entry| entry.value.table(entry.at)) else { return Ok(place) };
+        let listen = table.read("listen", admin_listen::places);
         Ok(Self {
-            listen: table.read("listen", socket_address).map(|read| read.value),
+            listen: listen.and_then(|read| read.value.into_iter().next()).map(|first| first.value),
             token_file: table.read("token_file", TomlValue::path).map(|read| read.value),
             ..place
         })
@@ -153,6 +182,8 @@ mod tests {
         assert_eq!(place.listen, Some("127.0.0.1:9".parse().unwrap()));
         assert_eq!(place.token_file, Some(directory.path().join("t")));
         assert_eq!(of("[admin]\nlisten = \"127.0.0.1:9\"\n[pools\n").listen, place.listen);
+        let sockets = of("[admin]\nlisten = [\"unix:a.sock\", \"127.0.0.1:9\"]\n").listen;
+        assert_eq!(sockets, Some(AdminListen::Unix(directory.path().join("a.sock"))));
         std::fs::write(directory.path().join("a.toml"), "[admin]\nlisten = \"127.0.0.1:9\"\n").unwrap();
         assert_eq!(of("include = [\"a.toml\"]\n").listen, place.listen);
         let place =

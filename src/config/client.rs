@@ -2,61 +2,97 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use hyper::Uri;
 
+use crate::config::admin_listen::AdminListen;
 use crate::config::document::unique;
 use crate::config::value::{NamedValue, TomlTable, TomlValue};
 
-/// Host and port of an admin server.
+/// The place of an admin server, as a client names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AdminUrl {
-    /// A name, or an address; one of IPv6 in brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+pub enum AdminUrl {
+    /// `http://HOST:PORT`.
+    Http {
+        /// A name, or an address; one of IPv6 in brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+impl AdminUrl {
+    /// The value of the Host header.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Http { host, port } => format!("{host}:{port}"),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
+    /// Whether changes may need a token there; on a Unix socket, the rights of the file decide.
+    #[must_use]
+    pub const fn may_need_token(&self) -> bool {
+        matches!(self, Self::Http { .. })
+    }
 }
 
 impl FromStr for AdminUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let is_path = !path.is_empty();
+            return is_path
+                .then(|| Self::Unix(path.into()))
+                .ok_or_else(|| "expected a path after unix:".into());
+        }
         let uri = text.parse::<Uri>().map_err(|error| error.to_string())?;
         match (uri.scheme_str(), uri.host(), uri.path()) {
             (Some(_), ..) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
                 Err("steerd has no users and passwords: give its token with --token-file".into())
             }
             (Some("http"), Some(host), "/") if !host.is_empty() && uri.query().is_none() => {
-                Ok(Self { host: host.into(), port: uri.port_u16().unwrap_or(80) })
+                Ok(Self::Http { host: host.into(), port: uri.port_u16().unwrap_or(80) })
             }
             (Some("https"), ..) => {
                 Err("the admin server speaks HTTP without TLS: use a tunnel to http://127.0.0.1:PORT".into())
             }
             (None, Some(_), _) => Err(format!("did you mean http://{text}?")),
-            _ => Err("expected http://HOST:PORT".into()),
+            _ => Err("expected http://HOST:PORT or unix:PATH".into()),
         }
     }
 }
 
-impl From<SocketAddr> for AdminUrl {
+impl From<AdminListen> for AdminUrl {
     /// An unspecified address is replaced with loopback.
-    fn from(address: SocketAddr) -> Self {
+    fn from(place: AdminListen) -> Self {
+        let address = match place {
+            AdminListen::Tcp(address) => address,
+            AdminListen::Unix(path) => return Self::Unix(path),
+        };
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
         let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-        Self { host, port: address.port() }
+        Self::Http { host, port: address.port() }
     }
 }
 
 impl fmt::Display for AdminUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        match self {
+            Self::Http { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -100,6 +136,12 @@ fn servers(value: TomlValue<'_>) -> Option<Vec<AdminUrl>> {
         };
         match text.parse::<AdminUrl>() {
             Ok(url) => {
+                let url = match url {
+                    AdminUrl::Unix(path) => {
+                        AdminUrl::Unix(element.at.source().resolve(&path.to_string_lossy()))
+                    }
+                    url @ AdminUrl::Http { .. } => url,
+                };
                 if unique(&mut known, url.clone(), element.at, || format!("the server {url}")) {
                     urls.push(url);
                 }
@@ -121,6 +163,7 @@ mod tests {
             ("http://127.0.0.1:8053/", "http://127.0.0.1:8053"),
             ("http://[::1]:8053", "http://[::1]:8053"),
             ("http://lb1.example.com", "http://lb1.example.com:80"),
+            ("unix:/run/steerd/admin.sock", "unix:/run/steerd/admin.sock"),
         ] {
             assert_eq!(text.parse::<AdminUrl>().unwrap().to_string(), shown);
         }
@@ -131,6 +174,7 @@ mod tests {
             ("http://user:password@127.0.0.1:8053", "--token-file"),
             ("http://", ""),
             ("/", "expected"),
+            ("unix:", "expected"),
             ("", ""),
         ] {
             let error = text.parse::<AdminUrl>().unwrap_err();
@@ -140,8 +184,9 @@ mod tests {
             ("0.0.0.0:1", "http://127.0.0.1:1"),
             ("[::]:1", "http://[::1]:1"),
             ("192.0.2.1:1", "http://192.0.2.1:1"),
+            ("unix:a", "unix:a"),
         ] {
-            assert_eq!(AdminUrl::from(address.parse::<SocketAddr>().unwrap()).to_string(), shown);
+            assert_eq!(AdminUrl::from(address.parse::<AdminListen>().unwrap()).to_string(), shown);
         }
     }
 }

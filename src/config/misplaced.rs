@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 21] = [
+const PLACES: [(&str, &[&str]); 22] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -29,7 +29,8 @@ const PLACES: [(&str, &[&str]); 21] = [
     ("[server.query_log]", &["file", "sample", "anonymize"]),
     ("[server.dnstap]", &["socket", "sample", "identity"]),
     ("[server.rate_limit]", &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"]),
-    ("[admin]", &["listen", "token_file", "tokens", "public_reads"]),
+    ("[admin]", &["listen", "socket", "token_file", "tokens", "public_reads"]),
+    ("`socket` of [admin]", &["mode", "group"]),
     ("a token, [admin.tokens.NAME]", &["file", "rights"]),
     ("[client]", &["admin", "token_file"]),
     ("[geo]", &["database"]),

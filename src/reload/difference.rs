@@ -34,8 +34,13 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
         .to_owned()
     });
     keys.compare("admin.listen", &running.admin.listen, &wanted.admin.listen, |listen| {
-        or_none(listen.as_ref())
+        if listen.is_empty() {
+            none()
+        } else {
+            listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
     });
+    keys.compare("admin.socket", &running.admin.socket, &wanted.admin.socket, ToString::to_string);
     keys.0
 }
 
@@ -48,7 +53,7 @@ pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Confi
     Configured {
         warnings,
         server: ServerSettings { listen, workers: running.server.workers, steering, ..server },
-        admin: AdminSettings { listen: running.admin.listen, ..admin },
+        admin: AdminSettings { listen: running.admin.listen.clone(), socket: running.admin.socket, ..admin },
         settings,
         startup_wait,
         rule_files,

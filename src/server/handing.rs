@@ -169,6 +169,9 @@ impl Server {
             self.keeper.place().send_replace(place);
             return Err(refused);
         }
+        if let Some((_, admin)) = &mut self.admin_task {
+            admin.hand_over();
+        }
         let (pid, version) = (successor.pid, successor.version.clone());
         systemd::tell(ServiceState::ReplacedBy(pid));
         successor.leave();

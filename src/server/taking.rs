@@ -43,7 +43,7 @@ async fn prepare(setup: Setup, file: Option<PathBuf>, talk: &mut Conversation) -
     let lost = |error: std::io::Error| StartError::Predecessor(error.to_string());
     let Handed { endpoints, admin, state_dir } = talk.handed().await.map_err(lost)?;
     let bound = listener::bind_after(&setup.server.listen, setup.server.workers, endpoints)?;
-    let admin = server::bind_admin(&setup, |address| admin::bind_after(address, admin))?;
+    let admin = server::bind_admin(&setup, |wanted| admin::bind_after(&wanted.listen, wanted.socket, admin))?;
     let place = take_directory(setup.server.state_dir.clone(), state_dir).await?;
     let memory = talk.bound(setup.served.startup_wait).await.map_err(lost)?;
     let memory = spawn_blocking(move || state::decode(&memory)).await;

@@ -89,6 +89,15 @@ pub fn bound(listener: &impl AsFd) -> io::Result<()> {
     super::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_LINGER2, FIN_WAIT)
 }
 
+/// Limits the kernel memory of a connection over a Unix socket, which inherits no option of its listener.
+///
+/// # Errors
+///
+/// Returns the error of `setsockopt`.
+pub fn bound_send_buffer(stream: &impl AsFd) -> io::Result<()> {
+    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)
+}
+
 /// Makes the kernel end a connection if the client acknowledges nothing for `patience`, because it
 /// is gone or its window is closed (`TCP_USER_TIMEOUT`).
 ///

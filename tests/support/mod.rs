@@ -10,6 +10,7 @@ pub(crate) mod traffic;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -182,11 +183,12 @@ pub(crate) fn write_config(path: &Path, config: &str, admin: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-/// The address in the log line that contains `text`.
+/// The address in the last log line that contains `text` and has one.
 pub(crate) fn address_in(process: &Process, text: &str) -> Option<SocketAddr> {
-    let line = process.said(text).pop()?;
-    let (_, after) = line.split_once("\"address\":\"")?;
-    after.split_once('"')?.0.parse().ok()
+    process.said(text).iter().rev().find_map(|line| {
+        let (_, after) = line.split_once("\"address\":\"")?;
+        after.split_once('"')?.0.parse().ok()
+    })
 }
 
 /// The path of a directory, in the form for configurations.
@@ -258,9 +260,30 @@ pub(crate) fn http_with(
     exchange(server, &head, body)
 }
 
+/// The status code and the JSON body of a request over a Unix socket, or why there is no connection.
+pub(crate) fn over_unix(
+    path: &Path,
+    method: &str,
+    target: &str,
+    body: &str,
+) -> std::io::Result<(u16, serde_json::Value)> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nContent-Type: application/json\r\n",
+        body.len()
+    );
+    let (status, text) = converse(stream, &head, body);
+    Ok((status, serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))))
+}
+
 pub(crate) fn exchange(server: SocketAddr, head: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(server).unwrap();
+    let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    converse(stream, head, body)
+}
+
+fn converse(mut stream: impl Read + Write, head: &str, body: &str) -> (u16, String) {
     write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();

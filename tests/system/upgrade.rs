@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Nginx, Process, STEERD, ZONE, free_port, http_get, wait_for};
 use crate::support::traffic::Ledger;
-use crate::support::{TOKEN, http_with};
+use crate::support::{TOKEN, http_with, over_unix};
 
 /// A server of its own copy of the program, which a test may replace, and all processes that it became.
 struct Upgraded {
@@ -348,6 +348,69 @@ fn other_addresses_and_workers_take_effect_without_loss() {
     socket.recv(&mut [0; 512]).unwrap();
     wait_for("the old admin address is closed", || TcpStream::connect(admin).is_err().then_some(()));
     // The second address had test queries of its own, and the counters are those of another address now.
+    std::mem::forget(server.ledger.take());
+}
+
+/// The process that serves has the file of a Unix socket: it is handed over, and goes only when nobody wants it.
+#[test]
+fn a_unix_socket_of_the_admin_server_is_handed_over() {
+    let mut server = Upgraded::start("", "");
+    let first = std::fs::read_to_string(server.file()).unwrap();
+    let socket = server.directory.path().join("admin.sock");
+    let tcp = format!("\"{}\"", server.admin);
+    let file = server.file();
+    let listen = |listen: &str| {
+        let text = first.replace(&format!("listen = {tcp}"), &format!("listen = {listen}"));
+        std::fs::write(&file, text).unwrap();
+    };
+    let with = format!("[{tcp}, \"unix:admin.sock\"]");
+    let is_ready = || over_unix(&socket, "GET", "/readyz", "").is_ok_and(|(status, _)| status == 200);
+    let inode = || std::fs::metadata(&socket).unwrap().ino();
+
+    listen(&with);
+    assert_eq!(server.upgrade().0, 200);
+    assert!(is_ready());
+    let created = inode();
+    // Clients connect all the time, and each is answered by one of both processes.
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = std::thread::spawn({
+        let (stop, socket) = (Arc::clone(&stop), socket.clone());
+        move || {
+            let mut answered = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let (status, _) =
+                    over_unix(&socket, "GET", "/healthz", "").expect("the socket is never gone");
+                assert_eq!(status, 200);
+                answered += 1;
+            }
+            answered
+        }
+    });
+    assert_eq!(server.upgrade().0, 200);
+    server.replace_program("exit 1");
+    assert_eq!(server.upgrade().0, 502);
+    server.restore_program();
+    let before = server.pid();
+    assert_eq!(server.upgrade().0, 200);
+    wait_for("the old process ends", || (!is_running(before)).then_some(()));
+    stop.store(true, Ordering::Relaxed);
+    assert!(client.join().unwrap() > 0);
+    assert_eq!(inode(), created, "it is the same file");
+
+    let before = server.pid();
+    listen(&tcp);
+    assert_eq!(server.upgrade().0, 200);
+    wait_for("the old process ends", || (!is_running(before)).then_some(()));
+    assert!(!socket.exists(), "nobody wants it any more");
+
+    listen(&with);
+    assert_eq!(server.upgrade().0, 200);
+    assert!(is_ready());
+    let serving = server.pid();
+    Command::new("sh").args(["-c", &format!("kill -TERM {serving}")]).status().unwrap();
+    wait_for("the process ends", || (!is_running(serving)).then_some(()));
+    assert!(!socket.exists(), "a regular stop removes it");
+    // The server that counts is gone.
     std::mem::forget(server.ledger.take());
 }
 

@@ -16,7 +16,7 @@ use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::ConfigFaults;
-use crate::config::{Access, AdminSettings, ServerSettings, SetOrigin, Setup};
+use crate::config::{AdminListen, AdminSettings, ServerSettings, SetOrigin, Setup};
 use crate::file::FileRecord;
 use crate::listener::{Limits, Steering};
 use crate::name::Name;
@@ -143,7 +143,10 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             start_with_last_good: false,
             watch: false,
         },
-        admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
+        admin: AdminSettings {
+            listen: vec![AdminListen::Tcp(here(ports.admin_port))],
+            ..AdminSettings::default()
+        },
         served: Served {
             settings: Settings::default(),
             catalog,

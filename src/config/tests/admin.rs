@@ -1,4 +1,4 @@
-//! Faults of `[admin]` that concern access.
+//! Faults of `[admin]`: where it listens, and who may use it.
 
 use super::{REST, errors, load_files};
 
@@ -58,4 +58,52 @@ fn tokens_of_the_admin_server() {
     let files: Vec<_> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
     let told = errors(&load_files(&format!("{}{REST}", many.concat()), &files));
     assert!(told.len() == 1 && told[0].ends_with("there are 33 tokens; at most 32 are allowed"), "{told:?}");
+}
+
+#[test]
+fn places_of_the_admin_server() {
+    for (admin, expected) in [
+        (
+            "listen = \"unix:\"",
+            "2:10 `listen` must be the path of a Unix socket, such as \"unix:/run/steerd/admin.sock\"".to_owned(),
+        ),
+        (
+            &format!("listen = \"unix:/{}\"", "a".repeat(107)),
+            "2:10 the path of a Unix socket has at most 107 bytes; this has 108".to_owned(),
+        ),
+        ("listen = [\"unix:a\", \"unix:a\"]", "2:21 the address `unix:a` is defined twice".to_owned()),
+        (
+            "listen = [\"127.0.0.1:8053\", \"0.0.0.0:8053\"]\ntoken_file = \"token\"",
+            "2:29 one server cannot listen on both: 0.0.0.0 stands for every IPv4 address of the machine; leave one out"
+                .to_owned(),
+        ),
+        (
+            "listen = []",
+            "2:10 `listen` must be a list of addresses, such as [\"127.0.0.1:8053\", \"unix:/run/steerd/admin.sock\"] \
+             with at least one element"
+                .to_owned(),
+        ),
+        (
+            "listen = \"127.0.0.1:8053\"\nsocket = { mode = \"0660\" }",
+            "3:1 `socket` is about a Unix socket, and `listen` names none (\"unix:PATH\")".to_owned(),
+        ),
+        (
+            "listen = \"unix:a\"\nsocket = { mode = \"0060\" }",
+            "3:19 `mode` must be a mode in octal that lets the owner read and write, such as \"0660\"".to_owned(),
+        ),
+        (
+            "listen = \"unix:a\"\nsocket = { mode = 660 }",
+            "3:19 `mode` must be a mode in octal that lets the owner read and write, such as \"0660\"; this is an integer"
+                .to_owned(),
+        ),
+        (
+            "listen = \"unix:a\"\nsocket = { group = \"no such group\" }",
+            "3:20 this machine has no group `no such group` in /etc/group | create it, or give the number of a group \
+             that another source knows"
+                .to_owned(),
+        ),
+    ] {
+        let told = errors(&load_files(&format!("[admin]\n{admin}\n{REST}"), &[("token", "0123456789abcdef")]));
+        assert_eq!(told, [format!("steerd.toml:{expected}")], "{admin}");
+    }
 }

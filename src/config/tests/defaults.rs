@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
 use crate::check::{Check, HttpProbe, Probe, TcpProbe, Timing, TlsSettings};
-use crate::config::{Access, AdminRight, AdminSettings, Setup};
+use crate::config::{Access, AdminRight, AdminSettings, Setup, SocketRights};
 use crate::cookie::CookieSecrets;
 use crate::listener::rate_limit::RateLimit;
 use crate::listener::{Steering, TcpLimits};
@@ -139,7 +139,7 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let rate =
         RateLimit { responses_per_second: 50, all_responses_per_second: Some(400), slip: 3, networks_exempt };
     assert_eq!(setup.server.limits.rate, Some(rate));
-    assert_eq!(setup.admin.listen, Some("[::1]:8053".parse().unwrap()));
+    assert_eq!(setup.admin.listen, ["[::1]:8053".parse().unwrap()]);
     let Access { tokens, public_reads } = setup.admin.access;
     assert!(tokens[0].secret.is_shown_by(b"0123456789abcdef") && public_reads);
     assert_eq!((tokens.len(), &*tokens[0].name, &*tokens[0].rights), (1, "token_file", &AdminRight::ALL[..]));
@@ -181,6 +181,18 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
 fn cookies_without_a_file_have_one_secret_however_often_the_file_is_read() {
     let cookies = || load_with_rest("").unwrap().served.settings.cookies;
     assert_eq!(cookies(), cookies());
+}
+
+#[test]
+fn an_admin_server_on_a_unix_socket() {
+    let admin = |admin: &str| load_with_rest(&format!("[admin]\n{admin}\n")).unwrap().admin;
+    let both = admin(
+        "listen = [\"unix:/run/a.sock\", \"127.0.0.1:8053\"]\nsocket = { mode = \"600\", group = \"root\" }",
+    );
+    assert_eq!(both.listen, ["unix:/run/a.sock", "127.0.0.1:8053"].map(|place| place.parse().unwrap()));
+    assert_eq!(both.socket, SocketRights { mode: 0o600, group: Some(0) });
+    let one = admin("listen = \"unix:/run/a.sock\"\nsocket = { group = \"70\" }");
+    assert_eq!((one.listen.len(), one.socket), (1, SocketRights { mode: 0o660, group: Some(70) }));
 }
 
 #[test]

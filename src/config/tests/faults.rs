@@ -17,7 +17,7 @@ fn keys() {
     );
     one_error(
         "[admin]\ndiscovery = \"a\"\n",
-        "2:1 unknown key `discovery` | known here: `listen`, `token_file`, `tokens`, `public_reads`",
+        "2:1 unknown key `discovery` | known here: `listen`, `token_file`, `tokens`, `public_reads`, `socket`",
     );
     one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
     one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");
