@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::alerts::{AlertSources, AlertsHandle, AllAlerts};
+use crate::alerts::{AdminLink, AlertSources, AlertsHandle, AllAlerts};
 use crate::audit::AuditHandle;
 use crate::checker;
 use crate::config::{AdminSettings, Setup};
@@ -231,7 +231,7 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
         checker: checker.clone(),
         events: events.clone(),
         metrics: Arc::clone(&metrics),
-        admin: admin_address,
+        admin: AdminLink::new(admin_address, access_seen.borrow().tls.is_some()),
     };
     let visibility = Visibility::new(limits.clone(), Arc::clone(&metrics), events.clone());
     visibility.configure(&server.visibility, server.state_dir.as_deref());

@@ -12,7 +12,7 @@ use axum::http::{Method, Request, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use steerd::admin::{self, Sources};
-use steerd::alerts::{AlertSources, AlertsHandle};
+use steerd::alerts::{AdminLink, AlertSources, AlertsHandle};
 use steerd::audit::AuditHandle;
 use steerd::checker::{self, CheckerCommand};
 use steerd::config;
@@ -110,7 +110,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         checker: checker.clone(),
         events: events.clone(),
         metrics: Arc::clone(&metrics),
-        admin: None,
+        admin: AdminLink::default(),
     };
     let state_dir = watch::channel(None).0;
     let alerts = AlertsHandle::new(sources);

@@ -10,7 +10,14 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use crate::admin::gate::Peer;
+/// The client's end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Peer {
+    /// Its address.
+    Remote(SocketAddr),
+    /// The user of its process, on a Unix socket.
+    User(u32),
+}
 
 /// The client of a request: `127.0.0.1:40112 with the token ops`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

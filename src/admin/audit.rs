@@ -11,8 +11,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::asker::Asker;
-use crate::admin::gate::Peer;
+use crate::admin::asker::{Asker, Peer};
 use crate::admin::problem::{Problem, WeakToken};
 use crate::admin::{AdminState, Sources, json, status};
 use crate::audit::{

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! separate thread                            runtime of the admin server
-//! accept, peek at first bytes, take place --> head -> router -> reply -> head ...
+//! accept, peek at first bytes, take place --> handshake of TLS -> head -> router -> reply -> head ...
 //! ```
 //!
 //! The accepting thread does nothing else and waits for no request, because the kernel's accept
@@ -35,12 +35,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::admin::asker::Peer;
 use crate::admin::events::Streaming;
-use crate::admin::gate::{ClientStanding, Gate, Peer};
+use crate::admin::gate::{ClientStanding, Gate};
 use crate::admin::pace::Paced;
 use crate::admin::places::{self, Asking, Guest, Places};
 use crate::admin::proof::Local;
-use crate::admin::stream::AdminStream;
+use crate::admin::stream::{self, AdminStream};
 use crate::admin::text::Held;
 use crate::metrics::Metrics;
 use crate::sys;
@@ -48,7 +49,7 @@ use crate::sys;
 /// Maximum number of open connections: those with a place, and evicted ones that the runtime has
 /// not closed yet.
 pub(crate) const MOST: usize = places::ALL + 128;
-/// Time limit for the head of a request, and for the idle time between two requests.
+/// Time limit for the handshake of TLS, for the head of a request, and for the idle time between two requests.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// The same limit while many connections wait without a complete head.
 const SHORT_HEADER_TIME: Duration = Duration::from_secs(2);
@@ -88,7 +89,7 @@ pub(super) enum Socket {
 }
 
 /// An accepted connection, and its ends.
-struct Accepted {
+struct AcceptedConnection {
     stream: AdminStream,
     peer: Peer,
     local: Local,
@@ -97,19 +98,24 @@ struct Accepted {
 }
 
 impl Socket {
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<AcceptedConnection> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let local = Local(stream.local_addr().ok());
-                Ok(Accepted { stream: stream.into(), peer: Peer::Remote(peer), local, crowd: peer.ip() })
+                Ok(AcceptedConnection {
+                    stream: stream.into(),
+                    peer: Peer::Remote(peer),
+                    local,
+                    crowd: peer.ip(),
+                })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let uid = stream.peer_cred()?.uid();
                 sys::stream::bound_send_buffer(&stream)?;
                 let (peer, crowd) = (Peer::User(uid), crowd_of_user(uid));
-                Ok(Accepted { stream: AdminStream::Unix(stream), peer, local: Local(None), crowd })
+                Ok(AcceptedConnection { stream: AdminStream::Unix(stream), peer, local: Local(None), crowd })
             }
         }
     }
@@ -182,15 +188,17 @@ async fn accept(
 fn first_look(stream: &AdminStream, gate: &Gate) -> Option<ClientStanding> {
     let mut bytes = [0; FIRST_LOOK];
     let count = match stream {
+        AdminStream::Tcp(_) if gate.access.borrow().tls.is_some() => return None,
         AdminStream::Tcp(stream) => sys::stream::peek(stream, &mut bytes),
         AdminStream::Unix(stream) => sys::stream::peek(stream, &mut bytes),
+        AdminStream::Tls(_) => return None,
     };
     gate.standing_of_head(bytes.get(..count.ok()?)?)
 }
 
 /// Serves one connection until it ends or is evicted.
 async fn attend(
-    accepted: Accepted,
+    accepted: AcceptedConnection,
     guest: Arc<Guest>,
     shared: ConnectionContext,
     header_time: Duration,
@@ -211,13 +219,29 @@ async fn attend(
 /// Serves one connection. It is reset if this future is dropped, or if its client was silent or
 /// read nothing for too long. Otherwise it is closed in order.
 async fn converse(
-    Accepted { stream, peer, local, .. }: Accepted,
+    AcceptedConnection { stream, peer, local, .. }: AcceptedConnection,
     guest: Arc<Guest>,
     shared: ConnectionContext,
     header_time: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
     let ConnectionContext { router, gate, held } = shared;
+    let tls = gate.access.borrow().tls.clone();
+    let stream = match (stream, tls) {
+        (AdminStream::Tcp(stream), Some(tls)) => {
+            let stopped = async {
+                let _ = stop.wait_for(|stop| *stop).await;
+                sleep(FIRST_REQUEST_TIME).await;
+            };
+            let spoken = tokio::select! {
+                spoken = stream::speak_tls(stream, &tls, header_time) => spoken,
+                () = stopped => None,
+            };
+            let Some(stream) = spoken else { return guest.leave() };
+            stream
+        }
+        (stream, _) => stream,
+    };
     let (streaming, begun) = (Streaming::default(), Arc::new(AtomicBool::new(false)));
     let answers = ConnectionService {
         router,

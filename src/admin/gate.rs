@@ -70,15 +70,6 @@ impl AdminReach {
     }
 }
 
-/// The client's end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Peer {
-    /// Its address.
-    Remote(SocketAddr),
-    /// The user of its process, on a Unix socket.
-    User(u32),
-}
-
 /// On which ground a request was let in, for replies that last.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
@@ -202,7 +193,7 @@ impl Gate {
                 return Err(too_weak(token, right));
             }
         } else if is_loopback {
-            refuse_web_pages(headers)?;
+            refuse_web_pages(headers, access.tls.is_some())?;
         } else {
             let detail = "this needs a token: other machines can reach the admin server, and the configuration names \
                           neither a token_file under [admin] nor a token under [admin.tokens]";
@@ -250,8 +241,9 @@ pub(super) fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Problem> {
 /// Refuses requests that a web page of another origin makes a browser send. With some content types
 /// a page may post to any server, and a browser on this machine can reach loopback. A page can
 /// neither omit nor set these two headers. A different port of this machine is a different origin.
-fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
-    let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("http://{host}"));
+fn refuse_web_pages(headers: &HeaderMap, tls: bool) -> Result<(), Problem> {
+    let scheme = if tls { "https" } else { "http" };
+    let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("{scheme}://{host}"));
     let is_own = |origin: &str| own.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(origin));
     let origins = headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(is_own));
     let sites = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin" || site == "none");
@@ -363,7 +355,7 @@ mod tests {
         let tokens = TOKENS.into_iter().filter(|_| has_tokens).map(token).collect();
         let routes = crate::admin::requests().into_iter().map(|(path, access, _)| (path, access)).collect();
         Gate {
-            access: watch::channel(Access { tokens, public_reads }).1,
+            access: watch::channel(Access { tokens, public_reads, tls: None }).1,
             routes: Arc::new(routes),
             reach: if is_loopback { AdminReach::Loopback } else { AdminReach::Network },
         }

@@ -1,4 +1,4 @@
-//! One connection of the admin server, over TCP or a Unix socket.
+//! One connection of the admin server, over TCP, with or without TLS, or over a Unix socket.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::config::AdminTls;
 use crate::listener::closing;
 
 /// A connection.
@@ -16,6 +19,20 @@ use crate::listener::closing;
 pub(super) enum AdminStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The handshake of TLS. Returns nothing if it fails or takes too long; then the connection is closed.
+pub(super) async fn speak_tls(stream: TcpStream, tls: &AdminTls, limit: Duration) -> Option<AdminStream> {
+    match timeout(limit, TlsAcceptor::from(tls.server()).accept(stream).into_fallible()).await {
+        Ok(Ok(stream)) => Some(AdminStream::Tls(Box::new(stream))),
+        Ok(Err((_, stream))) => {
+            // In order, so that the client gets the alert that says why.
+            closing::close(stream, limit).await;
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 impl AdminStream {
@@ -26,6 +43,11 @@ impl AdminStream {
             // The kernel keeps unread bytes for the client, within the limits of the socket.
             Self::Unix(mut stream) => {
                 let _ = timeout(patience, stream.shutdown()).await;
+            }
+            Self::Tls(mut stream) => {
+                if let Ok(Ok(())) = timeout(patience, stream.shutdown()).await {
+                    closing::close(stream.into_inner().0, patience).await;
+                }
             }
         }
     }
@@ -46,6 +68,7 @@ impl AsyncRead for AdminStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -55,6 +78,7 @@ impl AsyncWrite for AdminStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -66,6 +90,7 @@ impl AsyncWrite for AdminStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         }
     }
 
@@ -73,6 +98,7 @@ impl AsyncWrite for AdminStream {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -80,6 +106,7 @@ impl AsyncWrite for AdminStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -87,6 +114,7 @@ impl AsyncWrite for AdminStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

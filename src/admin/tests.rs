@@ -20,7 +20,7 @@ use rand::rngs::SmallRng;
 
 use super::gate::names_this_machine;
 use super::{AdminServer, Sources, bind};
-use crate::alerts::{AlertSources, AlertsHandle};
+use crate::alerts::{AdminLink, AlertSources, AlertsHandle};
 use crate::audit::AuditHandle;
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, AdminListen, AdminToken, BearerToken, SocketRights};
@@ -169,7 +169,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         checker: checker.clone(),
         events: events.clone(),
         metrics: Arc::clone(&metrics),
-        admin: None,
+        admin: AdminLink::default(),
     };
     let alerts = AlertsHandle::new(sources);
     let audit =

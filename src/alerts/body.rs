@@ -11,12 +11,12 @@
 //! again and again, it is divided.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::alerts::AdminLink;
 use crate::alerts::ledger::{AlertMessage, MessagePart};
 use crate::alerts::settings::AlertTemplate;
 use crate::alerts::template::Placeholder;
@@ -40,12 +40,12 @@ pub const ALERTMANAGER_REPEAT: Duration = Duration::from_secs(60);
 const ALERTMANAGER_END: Duration = Duration::from_secs(4 * 60);
 
 /// The server that sends messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AlertSender {
     /// The name of this server.
     pub server: String,
-    /// The address of its admin server.
-    pub admin: Option<SocketAddr>,
+    /// Its admin server.
+    pub admin: AdminLink,
 }
 
 /// Everything that a body says besides its conditions.
@@ -156,7 +156,7 @@ impl Heading<'_> {
     }
 
     fn link(&self) -> Option<String> {
-        self.sender.admin.map(|admin| format!("http://{admin}/"))
+        self.sender.admin.url()
     }
 
     /// A sentence on a condition.
@@ -243,7 +243,7 @@ fn fields(told: &Told<'_>, heading: &Heading<'_>) -> Value {
         "status": told.status(),
         "alert": heading.alert,
         "server": heading.sender.server,
-        "admin": heading.sender.admin,
+        "admin": heading.sender.admin.address(),
         "time": timestamp(heading.wall),
         "severity": told.severity().as_str(),
         "summary": told.summary(),

@@ -11,6 +11,7 @@
 
 pub mod body;
 pub mod ledger;
+mod link;
 mod receiver;
 pub mod send;
 pub mod settings;
@@ -20,7 +21,6 @@ mod tests;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use std::{io, thread};
@@ -34,6 +34,8 @@ use crate::checker::CheckerHandle;
 use crate::events::Events;
 use crate::fleet::ServerFaults;
 use crate::metrics::Metrics;
+
+pub use link::AdminLink;
 
 use body::{AlertSender, Heading, bodies, test_message};
 use receiver::{Receiver, key_of};
@@ -56,8 +58,8 @@ pub struct AlertSources {
     pub events: Events,
     /// Counts messages.
     pub metrics: Arc<Metrics>,
-    /// The address of the admin server, for messages.
-    pub admin: Option<SocketAddr>,
+    /// The admin server, for messages.
+    pub admin: AdminLink,
 }
 
 /// The running alerts. They end when the last clone is dropped.
@@ -79,6 +81,11 @@ impl AlertsHandle {
     pub fn new(sources: AlertSources) -> Self {
         let faults = cell::Sender::new(ServerFaults::default());
         Self(Arc::new(AlertsShared { sources, faults, running: Mutex::new(None) }))
+    }
+
+    /// Links in messages lead to an admin server that speaks TLS, or to one that does not.
+    pub fn link_by_tls(&self, tls: bool) {
+        self.0.sources.admin.set_tls(tls);
     }
 
     /// Applies these alerts. Starts the thread with the first alert, and ends it with the last.
@@ -134,7 +141,7 @@ async fn run(
     faults: cell::Receiver<ServerFaults>,
 ) {
     let present: cell::Sender<Present> = cell::Sender::new(None);
-    let sender = Arc::new(AlertSender::of_this_server(sources.admin));
+    let sender = Arc::new(AlertSender::of_this_server(sources.admin.clone()));
     let origin = Instant::now();
     let mut receivers: BTreeMap<String, cell::Sender<Arc<AlertSettings>>> = BTreeMap::new();
     let mut tasks = JoinSet::new();
@@ -179,7 +186,7 @@ async fn run(
 impl AlertSender {
     /// This machine, as its kernel calls it.
     #[must_use]
-    pub fn of_this_server(admin: Option<SocketAddr>) -> Self {
+    pub fn of_this_server(admin: AdminLink) -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = name.trim();
         Self { server: if name.is_empty() { "steerd".into() } else { name.into() }, admin }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::alerts::AlertSources;
+use crate::alerts::{AdminLink, AlertSources};
 use crate::checker::CheckerHandle;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
@@ -30,8 +30,12 @@ fn start(directory: Option<&Path>) -> Running {
     let published = Published::new(table);
     let checker = CheckerHandle { published, ready: watch::channel(true).1, commands: mpsc::channel(1).0 };
     let (events, metrics) = (Events::new(SystemTime::now()), Arc::new(Metrics::new(1)));
-    let sources =
-        AlertSources { checker, events: events.clone(), metrics: Arc::clone(&metrics), admin: None };
+    let sources = AlertSources {
+        checker,
+        events: events.clone(),
+        metrics: Arc::clone(&metrics),
+        admin: AdminLink::default(),
+    };
     let place = watch::Sender::new(directory.map(|path| StateDirectory::unlocked(path.into())));
     let alerts = AlertsHandle::new(sources);
     let earlier = place.borrow().as_ref().map(|place| place.directory().to_owned());

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::alerts::body::AlertSender;
 use crate::alerts::settings::AlertSettings;
-use crate::alerts::{self, AllAlerts};
+use crate::alerts::{self, AdminLink, AllAlerts};
 use crate::cli::{ConfigFile, block_on, complain, load, print, print_json};
 use crate::spelling::closest;
 
@@ -90,7 +90,7 @@ fn choose(path: &Path, name: Option<&str>) -> Result<AllAlerts, ExitCode> {
 
 /// Tests all at once. The results are in the order of the configuration.
 async fn test(alerts: AllAlerts) -> Vec<Tested> {
-    let sender = Arc::new(AlertSender::of_this_server(None));
+    let sender = Arc::new(AlertSender::of_this_server(AdminLink::default()));
     let mut tasks = JoinSet::new();
     for (index, alert) in alerts.into_iter().enumerate() {
         let sender = Arc::clone(&sender);

@@ -9,12 +9,14 @@
 //!     `--no token--> request        `--not proved--> end: the token is not sent
 //! ```
 //!
-//! Over a Unix socket, no token is sent: the rights of its file decide.
+//! A server that speaks TLS proves itself by its certificate. Over a Unix socket, no token is sent: the rights of its
+//! file decide.
 
 use std::fmt::{self, Write};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -24,12 +26,16 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use hyper::http::request;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::{AdminUrl, BearerToken, Nonce};
+use crate::probe::client_tls;
 
 /// The default address of the admin server of `steerd demo`.
 const DEMO_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
@@ -79,7 +85,12 @@ pub(super) enum ClientError {
          group can be set with `socket` under [admin]"
     )]
     NotAllowed { url: AdminUrl, origin: String, error: io::Error },
-    #[error("{url} did not answer like steerd: {reason}")]
+    #[error(
+        "the certificate of {url} was not accepted: {reason}. If another authority has signed it, or nobody has, name \
+         the file of that authority or of the certificate with --ca-file, or with `ca_file` under [client]"
+    )]
+    Untrusted { url: AdminUrl, reason: String },
+    #[error("{url} did not answer like steerd: {reason}{}", if url.is_plain() { "; if it speaks TLS, give it as https://" } else { "" })]
     Odd { url: AdminUrl, reason: String },
     #[error(
         "the token was not sent, because the server at {url} did not prove that it knows the token: {reason}; it may \
@@ -101,6 +112,25 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
+/// Why a client may send its token on a connection.
+enum Assurance {
+    /// Once the server with this address has proved that it knows it.
+    Proof(SocketAddr),
+    /// The certificate of the server was verified.
+    Certificate,
+    /// It need not: the rights of the Unix socket decide.
+    File,
+}
+
+/// The certificate that a server must have, if it speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ServerTrust {
+    /// The authorities, or the certificate itself; none for the authorities of the system.
+    pub(super) ca_file: Option<PathBuf>,
+    /// The name in the certificate; none for that of the URL.
+    pub(super) name: Option<String>,
+}
+
 /// A server for requests.
 #[derive(Clone, Debug)]
 pub(super) struct AdminClient {
@@ -112,6 +142,7 @@ pub(super) struct AdminClient {
     pub(super) unread: Option<String>,
     /// The address on which it listens, if a tunnel leads to it.
     pub(super) forwarded_to: Option<SocketAddr>,
+    pub(super) trust: ServerTrust,
     /// The configuration that the server is expected to run; `None` for any.
     pub(super) file: Option<PathBuf>,
 }
@@ -157,36 +188,63 @@ impl AdminClient {
         Err(self.refused(status, problem))
     }
 
-    /// A connection, and the address of the server if it must prove that it knows the token.
-    async fn connect(&self) -> Result<(Box<dyn Duplex>, Option<SocketAddr>), ClientError> {
-        let connect = async {
-            let connected: (Box<dyn Duplex>, _) = match &self.url {
-                AdminUrl::Http { host, port } => {
-                    let host = host.trim_start_matches('[').trim_end_matches(']');
-                    let stream = TcpStream::connect((host, *port)).await?;
-                    let server = stream.peer_addr()?;
-                    (Box::new(stream), Some(server))
+    async fn connect(&self) -> Result<(Box<dyn Duplex>, Assurance), ClientError> {
+        match timeout(CONNECT_TIME, self.open()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(self.unreachable(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn open(&self) -> Result<(Box<dyn Duplex>, Assurance), ClientError> {
+        match &self.url {
+            AdminUrl::Http { tls, host, port } => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let stream =
+                    TcpStream::connect((host, *port)).await.map_err(|error| self.unreachable(error))?;
+                if *tls {
+                    return Ok((Box::new(self.speak_tls(stream, host).await?), Assurance::Certificate));
                 }
-                AdminUrl::Unix(path) => (Box::new(UnixStream::connect(path).await?), None),
-            };
-            Ok(connected)
-        };
-        timeout(CONNECT_TIME, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(
-            |error: io::Error| {
-                let (url, origin) = (self.url.clone(), self.origin.clone());
-                match (&self.url, error.kind()) {
-                    (AdminUrl::Unix(_), io::ErrorKind::PermissionDenied) => {
-                        ClientError::NotAllowed { url, origin, error }
-                    }
-                    _ => ClientError::Unreachable { url, origin, error },
-                }
-            },
-        )
+                let server = stream.peer_addr().map_err(|error| self.unreachable(error))?;
+                Ok((Box::new(stream), Assurance::Proof(server)))
+            }
+            AdminUrl::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
+                Ok((Box::new(stream), Assurance::File))
+            }
+        }
+    }
+
+    async fn speak_tls(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, ClientError> {
+        let untrusted = |reason: String| ClientError::Untrusted { url: self.url.clone(), reason };
+        let ServerTrust { ca_file, name } = &self.trust;
+        let mut config =
+            client_tls(ca_file.as_deref()).await.map_err(|error| untrusted(error.to_string()))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let name = ServerName::try_from(name.clone().unwrap_or_else(|| host.to_owned()))
+            .map_err(|error| untrusted(error.to_string()))?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                self.odd("it does not speak TLS; give it as http://".to_owned())
+            }
+            Some(error) => untrusted(error.to_string()),
+            None => self.unreachable(error),
+        })
+    }
+
+    fn unreachable(&self, error: io::Error) -> ClientError {
+        let (url, origin) = (self.url.clone(), self.origin.clone());
+        match (&self.url, error.kind()) {
+            (AdminUrl::Unix(_), io::ErrorKind::PermissionDenied) => {
+                ClientError::NotAllowed { url, origin, error }
+            }
+            _ => ClientError::Unreachable { url, origin, error },
+        }
     }
 
     async fn exchange(
         &self,
-        (stream, server): (Box<dyn Duplex>, Option<SocketAddr>),
+        (stream, assurance): (Box<dyn Duplex>, Assurance),
         method: Method,
         path: &str,
         body: Option<&Value>,
@@ -197,8 +255,12 @@ impl AdminClient {
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
         // Uses the same connection, so that no other server can take the place of the one that sent the proof.
-        if let (Some(token), Some(server)) = (&self.token, server)
-            && self.is_proved(&mut sender, token, server).await?
+        if let Some(token) = &self.token
+            && match assurance {
+                Assurance::Proof(server) => self.is_proved(&mut sender, token, server).await?,
+                Assurance::Certificate => true,
+                Assurance::File => false,
+            }
         {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
         }
@@ -319,6 +381,7 @@ mod tests {
             token: None,
             unread: Some("the token file t: Permission denied".to_owned()),
             forwarded_to: None,
+            trust: ServerTrust::default(),
             file: None,
         };
         let problem = serde_json::json!({ "detail": "this needs the token" });

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::cli::client::AdminClient;
+use crate::cli::client::{AdminClient, ServerTrust};
 use crate::cli::explain::AddressType;
+use crate::cli::servers::own_trust;
 use crate::cli::{ConfigFile, block_on, complain, print};
 use crate::config::{AdminPlace, AdminUrl, parse_duration};
 use crate::duration::Shown;
@@ -40,9 +42,12 @@ pub(super) struct HealthCheck {
     /// The DNS server; defaults to the first address of `listen` under `[server]`
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = parse_server)]
     dns: Option<SocketAddr>,
-    /// The admin server, as http://HOST:PORT or unix:PATH; defaults to `listen` under `[admin]`
+    /// The admin server, as http://HOST:PORT, https://HOST:PORT or unix:PATH; defaults to `listen` under `[admin]`
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
+    /// The authority of the admin server's certificate for https, or the certificate itself
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Time limit for everything together
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_timeout)]
     timeout: Duration,
@@ -84,12 +89,21 @@ async fn health(asked: &HealthCheck) -> Result<String, String> {
     // A container may have the two addresses as arguments, and no configuration.
     let place = if complete { Ok(AdminPlace::default()) } else { AdminPlace::of(&path) };
     let place = place.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let url = asked.admin.clone().or_else(|| place.listen.map(AdminUrl::from)).ok_or_else(|| {
-        let missing = || format!("{} sets no `listen` under [admin]", path.display());
-        format!("{}; give the server with --admin URL", AdminPlace::fault(&path).unwrap_or_else(missing))
-    })?;
+    let url = asked
+        .admin
+        .clone()
+        .or_else(|| place.listen.map(|listen| AdminUrl::of(listen, place.certificate.is_some())))
+        .ok_or_else(|| {
+            let missing = || format!("{} sets no `listen` under [admin]", path.display());
+            format!("{}; give the server with --admin URL", AdminPlace::fault(&path).unwrap_or_else(missing))
+        })?;
     let origin = if asked.admin.is_some() { "--admin".into() } else { format!("from {}", path.display()) };
-    let admin = AdminClient { url, origin, token: None, unread: None, forwarded_to: None, file: None };
+    let trust = match &asked.ca_file {
+        Some(file) => ServerTrust { ca_file: Some(file.clone()), name: None },
+        None if asked.admin.is_none() => own_trust(place.certificate.as_deref()),
+        None => ServerTrust::default(),
+    };
+    let admin = AdminClient { url, origin, token: None, unread: None, forwarded_to: None, trust, file: None };
     admin.is_ready().await.map_err(|error| error.to_string())?;
     let Some(name) = &asked.name else { return Ok("ready".to_owned()) };
     let configured = || place.dns.first().copied().unwrap_or((Ipv4Addr::UNSPECIFIED, DNS).into());

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::client::{AdminClient, ClientError};
+use crate::cli::client::{AdminClient, ClientError, ServerTrust};
 use crate::cli::{ConfigFile, complain};
 use crate::config::{AdminPlace, AdminUrl, BearerToken, protection};
 use crate::file;
+use crate::pem;
 
 /// For which requests a server is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +22,17 @@ enum ServerUse {
 /// Selects the servers.
 #[derive(Debug, Args)]
 pub(super) struct ServerArguments {
-    /// An admin server, as http://HOST:PORT or unix:PATH; may be given more than once, for a command to all of them. Defaults to the
+    /// An admin server, as http://HOST:PORT, https://HOST:PORT or unix:PATH; may be given more than once, for a command to all of them. Defaults to the
     /// servers under `[client]` in the configuration file, else to its own one
     #[arg(long, value_name = "URL")]
     admin: Vec<AdminUrl>,
     /// A file with the token of the servers; defaults to the one in the configuration
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The authority of the servers' certificates for https, or the certificate itself; defaults to `ca_file` under
+    /// `[client]`, else to the authorities of the system; the server of the configuration file needs none
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The address on which the admin server listens, to send it a token through a tunnel; the n-th belongs to the n-th
     /// server
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -85,10 +90,10 @@ impl ServerArguments {
         let own = match (listed.or(of_client), place.listen) {
             (Some(others), _) => Err(others),
             // There is no default address, so that a command never acts on the wrong server by mistake.
-            (None, Some(place)) if place.tcp().is_some_and(|address| address.port() == 0) => {
+            (None, Some(listen)) if listen.tcp().is_some_and(|address| address.port() == 0) => {
                 return Err(ClientError::AnyPort(path.clone()));
             }
-            (None, Some(place)) => Ok(AdminUrl::from(place)),
+            (None, Some(listen)) => Ok(AdminUrl::of(listen, place.certificate.is_some())),
             (None, None) => {
                 let hidden = AdminPlace::fault(path).map(ClientError::Faulty);
                 return Err(hidden.unwrap_or_else(|| ClientError::NoAdmin(path.clone())));
@@ -107,6 +112,12 @@ impl ServerArguments {
                 (None, Some(error.to_string()))
             }
             read => (read.transpose()?, None),
+        };
+        let trust = match &self.ca_file {
+            Some(file) => ServerTrust { ca_file: Some(file.clone()), name: None },
+            None if own.is_ok() => own_trust(place.certificate.as_deref()),
+            None if of_client_counts => ServerTrust { ca_file: place.client.ca_file.clone(), name: None },
+            None => ServerTrust::default(),
         };
         // With other servers, only the argument counts: the environment is for the server on this machine.
         let (urls, origin, file) = match own {
@@ -128,6 +139,7 @@ impl ServerArguments {
             token: token.clone(),
             unread: unread.clone(),
             forwarded_to,
+            trust: trust.clone(),
             file: file.clone().map(real),
         };
         Ok(urls.into_iter().zip(forwarded_to).map(client).collect())
@@ -137,9 +149,26 @@ impl ServerArguments {
 /// The server that runs this configuration, if its admin server can be found.
 pub(super) fn server_of_file(path: &Path) -> Option<AdminClient> {
     let config = ConfigFile { argument: Some(path.to_owned()) };
-    let server = ServerArguments { admin: Vec::new(), token_file: None, forwarded_to: Vec::new(), config };
+    let server = ServerArguments {
+        admin: Vec::new(),
+        token_file: None,
+        ca_file: None,
+        forwarded_to: Vec::new(),
+        config,
+    };
     AdminPlace::of(path).ok()?.listen?;
     server.find(false, ServerUse::Read).and_then(only).ok()
+}
+
+/// The trust in the server that runs a configuration with this certificate: it must have the certificate itself.
+pub(super) fn own_trust(certificate: Option<&Path>) -> ServerTrust {
+    let Some(path) = certificate else { return ServerTrust::default() };
+    // The handshake reads it too, and says why it cannot be used.
+    let content = file::read(path, file::CERTIFICATES).ok();
+    let chain = content.and_then(|content| pem::certificates(&content.bytes).ok()).unwrap_or_default();
+    let name = chain.first().and_then(|own| pem::names(own).into_iter().next());
+    // A pattern is valid for any name in the place of its star.
+    ServerTrust { ca_file: Some(path.to_owned()), name: name.map(|name| name.replace('*', "any")) }
 }
 
 /// Asks all servers at the same time; the replies are in their order. One that does not answer delays no other.
@@ -202,6 +231,7 @@ mod tests {
         ServerArguments {
             admin: admin.iter().map(|text| text.parse().unwrap()).collect(),
             token_file: token_file.map(|name| directory.join(name)),
+            ca_file: None,
             forwarded_to: Vec::new(),
             config: ConfigFile { argument: Some(directory.join("steerd.toml")) },
         }

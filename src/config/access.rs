@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::config::admin_tls::AdminTls;
 use crate::config::document::unique;
 use crate::config::names;
 use crate::config::source::At;
@@ -78,6 +79,8 @@ pub struct Access {
     pub tokens: Vec<AdminToken>,
     /// Whether reading needs no token on addresses other than loopback. On loopback it never needs one.
     pub public_reads: bool,
+    /// The certificate with which it speaks TLS over TCP; without one, it speaks plain HTTP.
+    pub tls: Option<AdminTls>,
 }
 
 impl Access {
@@ -175,7 +178,7 @@ mod tests {
             named("b", "fedcba9876543210"),
             named("c", "0123456789ABCDEF"),
         ];
-        let access = Access { tokens, public_reads: false };
+        let access = Access { tokens, ..Access::default() };
         let shown = |text: &str| access.token_shown_by(text.as_bytes()).map(|token| &*token.name);
         assert_eq!(shown("0123456789abcdef"), Some("a"));
         assert_eq!(shown("fedcba9876543210"), Some("b"));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::config::access::{self, Access};
 use crate::config::admin_listen::{self, AdminListen, SocketRights};
-use crate::config::binding;
 use crate::config::client::ClientSettings;
 use crate::config::document::{Document, ONLY_SERVERS, Sections};
 use crate::config::fault::ConfigFaults;
@@ -15,6 +14,7 @@ use crate::config::load;
 use crate::config::server::{Listen, listeners};
 use crate::config::source::{Findings, SourceFile};
 use crate::config::value::{Located, NamedValue, TomlValue};
+use crate::config::{admin_tls, binding};
 use crate::file::{self, FileKind};
 
 /// `[admin]`.
@@ -37,6 +37,7 @@ pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSett
     settings.access.tokens = access::tokens(&mut table);
     settings.access.public_reads =
         table.read("public_reads", TomlValue::boolean).is_some_and(|read| read.value);
+    settings.access.tls = table.get("tls").and_then(admin_tls::read);
     if let Some(socket) = table.get("socket") {
         settings.socket = admin_listen::socket_rights(socket);
         if listen.iter().all(|place| place.value.tcp().is_some()) {
@@ -95,6 +96,8 @@ pub struct AdminPlace {
     pub listen: Option<AdminListen>,
     /// `token_file`; it has not been read.
     pub token_file: Option<PathBuf>,
+    /// `certificate` of `tls`, if it is set; it has not been read.
+    pub certificate: Option<PathBuf>,
     /// `[client]`.
     pub client: ClientSettings,
     /// `listen` of `[server]`; empty if it is not set.
@@ -158,6 +161,7 @@ impl AdminPlace {
         Ok(Self {
             listen: listen.and_then(|read| read.value.into_iter().next()).map(|first| first.value),
             token_file: table.read("token_file", TomlValue::path).map(|read| read.value),
+            certificate: table.get("tls").and_then(admin_tls::certificate_path),
             ..place
         })
     }
@@ -181,6 +185,8 @@ mod tests {
         assert_eq!(place.dns, ["192.0.2.1:53".parse().unwrap()]);
         assert_eq!(place.listen, Some("127.0.0.1:9".parse().unwrap()));
         assert_eq!(place.token_file, Some(directory.path().join("t")));
+        let tls = of("[admin]\nlisten = \"127.0.0.1:9\"\ntls = { certificate = \"c\", odd = 1 }\n");
+        assert_eq!(tls.certificate, Some(directory.path().join("c")));
         assert_eq!(of("[admin]\nlisten = \"127.0.0.1:9\"\n[pools\n").listen, place.listen);
         let sockets = of("[admin]\nlisten = [\"unix:a.sock\", \"127.0.0.1:9\"]\n").listen;
         assert_eq!(sockets, Some(AdminListen::Unix(directory.path().join("a.sock"))));
@@ -190,7 +196,10 @@ mod tests {
             of("[client]\nadmin = [\"http://192.0.2.1:8053\", \"odd\"]\ntoken_file = \"t\"\nodd = 1\n");
         let admin = vec!["http://192.0.2.1:8053".parse().unwrap()];
         let token_file = Some(directory.path().join("t"));
-        assert_eq!(place, AdminPlace { client: ClientSettings { admin, token_file }, ..Default::default() });
+        assert_eq!(
+            place,
+            AdminPlace { client: ClientSettings { admin, token_file, ca_file: None }, ..Default::default() }
+        );
         for nothing in ["", "[admin]\nlisten = 5\n", "admin = 5"] {
             assert_eq!(of(nothing), AdminPlace::default(), "{nothing}");
         }

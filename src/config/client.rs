@@ -15,8 +15,10 @@ use crate::config::value::{NamedValue, TomlTable, TomlValue};
 /// The place of an admin server, as a client names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AdminUrl {
-    /// `http://HOST:PORT`.
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
     Http {
+        /// Whether it speaks TLS.
+        tls: bool,
         /// A name, or an address; one of IPv6 in brackets.
         host: String,
         /// The port.
@@ -27,13 +29,35 @@ pub enum AdminUrl {
 }
 
 impl AdminUrl {
+    /// The place of a server of this machine. An unspecified address is replaced with loopback.
+    #[must_use]
+    pub fn of(place: AdminListen, tls: bool) -> Self {
+        let address = match place {
+            AdminListen::Tcp(address) => address,
+            AdminListen::Unix(path) => return Self::Unix(path),
+        };
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        Self::Http { tls, host, port: address.port() }
+    }
+
     /// The value of the Host header.
     #[must_use]
     pub fn authority(&self) -> String {
         match self {
-            Self::Http { host, port } => format!("{host}:{port}"),
+            Self::Http { host, port, .. } => format!("{host}:{port}"),
             Self::Unix(_) => "localhost".to_owned(),
         }
+    }
+
+    /// Whether it is reached over TCP without TLS.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self, Self::Http { tls: false, .. })
     }
 
     /// Whether changes may need a token there; on a Unix socket, the rights of the file decide.
@@ -58,39 +82,25 @@ impl FromStr for AdminUrl {
             (Some(_), ..) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
                 Err("steerd has no users and passwords: give its token with --token-file".into())
             }
-            (Some("http"), Some(host), "/") if !host.is_empty() && uri.query().is_none() => {
-                Ok(Self::Http { host: host.into(), port: uri.port_u16().unwrap_or(80) })
-            }
-            (Some("https"), ..) => {
-                Err("the admin server speaks HTTP without TLS: use a tunnel to http://127.0.0.1:PORT".into())
+            (Some(scheme @ ("http" | "https")), Some(host), "/")
+                if !host.is_empty() && uri.query().is_none() =>
+            {
+                let tls = scheme == "https";
+                let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+                Ok(Self::Http { tls, host: host.into(), port })
             }
             (None, Some(_), _) => Err(format!("did you mean http://{text}?")),
-            _ => Err("expected http://HOST:PORT or unix:PATH".into()),
+            _ => Err("expected http://HOST:PORT, https://HOST:PORT or unix:PATH".into()),
         }
-    }
-}
-
-impl From<AdminListen> for AdminUrl {
-    /// An unspecified address is replaced with loopback.
-    fn from(place: AdminListen) -> Self {
-        let address = match place {
-            AdminListen::Tcp(address) => address,
-            AdminListen::Unix(path) => return Self::Unix(path),
-        };
-        let ip = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-        Self::Http { host, port: address.port() }
     }
 }
 
 impl fmt::Display for AdminUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Http { tls, host, port } => {
+                write!(f, "{}://{host}:{port}", if *tls { "https" } else { "http" })
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -103,6 +113,8 @@ pub struct ClientSettings {
     pub admin: Vec<AdminUrl>,
     /// `token_file`; it has not been read.
     pub token_file: Option<PathBuf>,
+    /// `ca_file`: the authorities of their certificates, instead of those of the system; it has not been read.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl ClientSettings {
@@ -121,6 +133,7 @@ impl ClientSettings {
         Self {
             admin: table.read("admin", servers).map(|read| read.value).unwrap_or_default(),
             token_file: table.read("token_file", TomlValue::path).map(|read| read.value),
+            ca_file: table.read("ca_file", TomlValue::path).map(|read| read.value),
         }
     }
 }
@@ -163,12 +176,13 @@ mod tests {
             ("http://127.0.0.1:8053/", "http://127.0.0.1:8053"),
             ("http://[::1]:8053", "http://[::1]:8053"),
             ("http://lb1.example.com", "http://lb1.example.com:80"),
+            ("https://lb1.example.com/", "https://lb1.example.com:443"),
+            ("https://[::1]:8053", "https://[::1]:8053"),
             ("unix:/run/steerd/admin.sock", "unix:/run/steerd/admin.sock"),
         ] {
             assert_eq!(text.parse::<AdminUrl>().unwrap().to_string(), shown);
         }
         for (text, expected) in [
-            ("https://127.0.0.1:8053", "without TLS"),
             ("127.0.0.1:8053", "did you mean http://127.0.0.1:8053?"),
             ("http://127.0.0.1:8053/api", "expected"),
             ("http://user:password@127.0.0.1:8053", "--token-file"),
@@ -186,7 +200,7 @@ mod tests {
             ("192.0.2.1:1", "http://192.0.2.1:1"),
             ("unix:a", "unix:a"),
         ] {
-            assert_eq!(AdminUrl::from(address.parse::<AdminListen>().unwrap()).to_string(), shown);
+            assert_eq!(AdminUrl::of(address.parse::<AdminListen>().unwrap(), false).to_string(), shown);
         }
     }
 }

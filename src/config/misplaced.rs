@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 22] = [
+const PLACES: [(&str, &[&str]); 23] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -29,10 +29,11 @@ const PLACES: [(&str, &[&str]); 22] = [
     ("[server.query_log]", &["file", "sample", "anonymize"]),
     ("[server.dnstap]", &["socket", "sample", "identity"]),
     ("[server.rate_limit]", &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"]),
-    ("[admin]", &["listen", "socket", "token_file", "tokens", "public_reads"]),
+    ("[admin]", &["listen", "socket", "tls", "token_file", "tokens", "public_reads"]),
+    ("`tls` of [admin]", &["certificate", "key"]),
     ("`socket` of [admin]", &["mode", "group"]),
     ("a token, [admin.tokens.NAME]", &["file", "rights"]),
-    ("[client]", &["admin", "token_file"]),
+    ("[client]", &["admin", "token_file", "ca_file"]),
     ("[geo]", &["database"]),
     ("a key, [keys.\"NAME\"]", OF_A_KEY),
     ("a zone, [zones.\"NAME\"]", OF_A_ZONE),

@@ -113,6 +113,12 @@ pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
         let key = if **name == *"token_file" { name.to_string() } else { format!("tokens.{name}") };
         keys.changed_in(&key, details);
     }
+    match (&old.tls, &new.tls) {
+        (old, new) if old == new => {}
+        (None, _) => keys.changed("tls", "TLS is required over TCP now".into()),
+        (_, None) => keys.changed("tls", "plain HTTP over TCP from now on".into()),
+        _ => keys.changed("tls", "another certificate or key".into()),
+    }
     keys.compare("public_reads", &old.public_reads, &new.public_reads, ToString::to_string);
     keys.0
 }

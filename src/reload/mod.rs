@@ -391,6 +391,7 @@ impl Reloader {
             let before = std::mem::replace(access, wanted.admin.access.clone());
             before != *access
         });
+        self.reach.alerts.link_by_tls(wanted.admin.access.tls.is_some());
         if let Err(error) = self.reach.alerts.change(wanted.alerts.clone()) {
             error!(%error, "the thread of the alerts could not be started; a reload tries it again");
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 
 mod access;
+mod access_tls;
 mod access_unix;
 mod api;
 mod audit;

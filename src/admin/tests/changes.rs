@@ -204,7 +204,7 @@ async fn a_refused_reload_answers_with_every_fault_and_its_place() {
 #[tokio::test]
 async fn from_other_machines_only_with_the_token() {
     let tokens = vec![AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap())];
-    let fixture = start_at("0.0.0.0:0", Access { tokens, public_reads: false }, Some(status("")));
+    let fixture = start_at("0.0.0.0:0", Access { tokens, ..Access::default() }, Some(status("")));
     let shown = "Authorization: Bearer 0123456789abcdef\r\n";
     for (method, path) in
         [("GET", "/api/v1/status"), ("GET", "/metrics"), ("GET", "/x"), ("POST", "/api/v1/reload")]
@@ -232,7 +232,7 @@ async fn from_other_machines_only_with_the_token() {
 #[tokio::test]
 async fn a_reload_changes_the_token() {
     let tokens = vec![AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap())];
-    let fixture = start_at("127.0.0.1:0", Access { tokens, public_reads: false }, Some(status("")));
+    let fixture = start_at("127.0.0.1:0", Access { tokens, ..Access::default() }, Some(status("")));
     let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n{CONFIG}");
     std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
     std::fs::write(fixture.directory.path().join("token"), "fedcba9876543210").unwrap();
@@ -347,7 +347,7 @@ async fn refusals_that_never_reach_the_checker_are_entries_if_somebody_wanted_a_
         rights: vec![config::AdminRight::Read],
     };
     let right = AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap());
-    let access = Access { tokens: vec![weak, right], public_reads: true };
+    let access = Access { tokens: vec![weak, right], public_reads: true, ..Access::default() };
     let fixture = start_at("127.0.0.1:0", access, Some(status("")));
     let ask = async |token: &str, method: &str, path: &str, expected| {
         let header = format!("Authorization: Bearer 0123456789abcdef{token}\r\n");

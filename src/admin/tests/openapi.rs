@@ -71,7 +71,7 @@ async fn every_operation_is_for_tokens_with_its_right() {
         let others = AdminRight::ALL.into_iter().filter(|other| *other != right).collect::<Vec<_>>();
         tokens.extend([token(right.as_str(), &[right]), token(&format!("not-{}", right.as_str()), &others)]);
     }
-    let access = Access { tokens, public_reads: false };
+    let access = Access { tokens, ..Access::default() };
     let mut fixture = start_at("0.0.0.0:0", access, Some(status("")));
     fixture.address.set_ip("127.0.0.1".parse().unwrap());
     // A reload fails, and the tokens stay.

@@ -52,7 +52,7 @@ async fn each_file_that_the_page_names_is_there_for_everyone() {
 #[tokio::test]
 async fn the_page_is_open_where_the_api_needs_the_token() {
     let tokens = vec![AdminToken::of_token_file(BearerToken::parse("0123456789abcdef").unwrap())];
-    let access = Access { tokens, public_reads: false };
+    let access = Access { tokens, ..Access::default() };
     let fixture = start_at("0.0.0.0:0", access, Some(status("")));
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: lb1\r\nConnection: close\r\n\r\n");
     let address = SocketAddr::new("127.0.0.1".parse().unwrap(), fixture.address.port());

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::alerts::AdminLink;
 use crate::alerts::body::{
     AlertSender, Heading, MOST_IN_A_REQUEST, MOST_LINES, MOST_TOLD, bodies, test_message,
 };
@@ -32,7 +33,10 @@ fn message(firing: usize, resolved: usize) -> AlertMessage {
 }
 
 fn made(template: &AlertTemplate, message: &AlertMessage) -> Vec<Value> {
-    let sender = AlertSender { server: "lb1".into(), admin: Some("192.0.2.1:8053".parse().unwrap()) };
+    let sender = AlertSender {
+        server: "lb1".into(),
+        admin: AdminLink::new(Some("192.0.2.1:8053".parse().unwrap()), false),
+    };
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_504_000);
     let heading = Heading { alert: "oncall", sender: &sender, now: NOW, wall };
     let bodies = bodies(template, message, &heading, Some("0123456789abcdef0123456789abcdef"));

@@ -17,7 +17,7 @@ use crate::pem::{self, IdentityFault};
 /// Range of `min_days_left`. 0 overrides a default; nobody needs more than ten years.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
 
-/// A client certificate with less time left than this causes a warning, seconds.
+/// A certificate with less time left than this causes a warning, seconds.
 const SOON: i64 = 14 * 86_400;
 
 /// The keys of the table.
@@ -93,21 +93,25 @@ impl<'s> TlsKeys<'s> {
     }
 }
 
+/// "expires on" or "has expired on" with the day; none if it is valid for longer.
+pub(in crate::config) fn end_in_words(certificate: &CertificateDer<'_>) -> Option<String> {
+    let fields = pem::parse(certificate)?;
+    let end = Timestamp::from_second(fields.validity().not_after.timestamp()).ok()?;
+    let verb = match end.duration_since(Timestamp::now()).as_secs() {
+        ..=0 => "has expired on",
+        1..SOON => "expires on",
+        _ => return None,
+    };
+    Some(format!("{verb} {}", end.strftime("%Y-%m-%d")))
+}
+
 /// Warns of a client certificate that has expired or soon will: backends refuse it, and then all of their probes fail
 /// together.
 fn about_end(file: &Located<'_, PathBuf>, certificate: &CertificateDer<'_>) {
-    let Some(fields) = pem::parse(certificate) else { return };
-    let Ok(end) = Timestamp::from_second(fields.validity().not_after.timestamp()) else { return };
-    let now = Timestamp::now();
-    let verb = match end.duration_since(now).as_secs() {
-        ..=0 => "has expired on",
-        1..SOON => "expires on",
-        _ => return,
-    };
+    let Some(end) = end_in_words(certificate) else { return };
     let message = format!(
-        "the client certificate {} {verb} {}: backends that verify it refuse each probe from then on",
+        "the client certificate {} {end}: backends that verify it refuse each probe from then on",
         file.value.display(),
-        end.strftime("%Y-%m-%d"),
     );
     file.at.warning(message, "put a new one into the same file: it is read within a minute".to_owned());
 }

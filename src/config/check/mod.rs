@@ -26,7 +26,7 @@ use crate::config::source::At;
 use crate::config::value::{Located, TomlValue, listed};
 use crate::pool::Backend;
 
-pub(super) use certificate::authorities;
+pub(super) use certificate::{authorities, end_in_words};
 pub(super) use keys::CheckKeys;
 pub(crate) use timing::{DEFAULT_INTERVAL, built_in_timing};
 

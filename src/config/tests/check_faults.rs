@@ -501,10 +501,7 @@ fn bytes_and_client_certificates() {
     );
     https(
         &format!("client_certificate = \"{certificate}\", client_key = \"{other}\""),
-        &format!(
-            "{} {other} cannot be used: its key is not that of the client certificate",
-            93 + certificate.len()
-        ),
+        &format!("{} {other} cannot be used: its key is not that of the certificate", 93 + certificate.len()),
     );
     https(
         &format!("client_certificate = \"{certificate}\""),

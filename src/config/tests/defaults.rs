@@ -140,7 +140,8 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
         RateLimit { responses_per_second: 50, all_responses_per_second: Some(400), slip: 3, networks_exempt };
     assert_eq!(setup.server.limits.rate, Some(rate));
     assert_eq!(setup.admin.listen, ["[::1]:8053".parse().unwrap()]);
-    let Access { tokens, public_reads } = setup.admin.access;
+    let Access { tokens, public_reads, tls } = setup.admin.access;
+    assert!(tls.is_none());
     assert!(tokens[0].secret.is_shown_by(b"0123456789abcdef") && public_reads);
     assert_eq!((tokens.len(), &*tokens[0].name, &*tokens[0].rights), (1, "token_file", &AdminRight::ALL[..]));
     assert!(setup.server.state_dir.unwrap().is_absolute());

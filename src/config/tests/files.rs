@@ -81,7 +81,7 @@ fn all_files_of_a_kind_share_one_limit() {
 }
 
 /// Every table of a configuration, each with an unknown key.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "no_such_key = 1",
     "[server]\nno_such_key = 1",
     "[server.query_log]\nfile = \"q\"\nno_such_key = 1",
@@ -89,6 +89,7 @@ const TABLES: [&str; 23] = [
     "[server.rate_limit]\nresponses_per_second = 1\nno_such_key = 1",
     "[admin]\nno_such_key = 1",
     "[admin]\nlisten = \"unix:s\"\nsocket = { no_such_key = 1 }",
+    "[admin.tls]\nno_such_key = 1",
     "[admin.tokens.x]\nno_such_key = 1",
     "[client]\nno_such_key = 1",
     "[zones.\"a.example\"]\nno_such_key = 1",

@@ -81,7 +81,7 @@ fn a_name_with_dots_needs_quotes() {
     );
     in_pool(
         "backends = [\"192.0.2.1\"]\n[pools.x.tls]\nverify = false",
-        "3:10 unknown key `tls` | `tls` belongs to a check, check = { type = \"http\", .. }",
+        "3:10 unknown key `tls` | `tls` belongs to [admin]; or to a check, check = { type = \"http\", .. }",
     );
 }
 
@@ -299,7 +299,7 @@ fn a_number_or_a_boolean_in_quotes_is_told_to_drop_them() {
 
 #[test]
 fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
-    let tls = "`ca_file` belongs to `tls` of a check, check = { type = \"https\", tls = { .. } }; or to an alert, [[alerts]]";
+    let tls = "`ca_file` belongs to [client]; or to `tls` of a check, check = { type = \"https\", tls = { .. } }; or to an alert, [[alerts]]";
     in_pool(
         "backends = [\"192.0.2.1\"]\nca_file = \"ca.pem\"",
         &format!("3:1 unknown key `ca_file` | {tls}"),

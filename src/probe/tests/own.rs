@@ -45,10 +45,7 @@ async fn a_client_certificate_is_shown_to_those_who_ask() {
     let (port, _) =
         tls_server(wanting_certificates(&authority, &rustls::version::TLS13), &[], answer_ok).await;
     for (client, words) in [
-        (
-            ClientFiles { key: theirs.key.clone(), ..ours.clone() },
-            "its key is not that of the client certificate",
-        ),
+        (ClientFiles { key: theirs.key.clone(), ..ours.clone() }, "its key is not that of the certificate"),
         (
             ClientFiles { key: ours.certificate.clone(), ..ours.clone() },
             "it holds a certificate and no private key",

@@ -15,7 +15,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::alerts::AlertSources;
+use crate::alerts::{AdminLink, AlertSources};
 use crate::checker::CheckerCommand;
 use crate::fleet::{Configuration, NewConfiguration, Reloaded};
 use crate::listener::Limits;
@@ -77,7 +77,7 @@ fn renewed(table: &Table, wanted: Option<NewConfiguration>) -> Arc<Table> {
 /// Alerts of a server that has none.
 fn no_alerts(checker: &checker::CheckerHandle) -> AlertsHandle {
     let (events, metrics) = (Events::new(SystemTime::now()), Arc::new(Metrics::new(1)));
-    AlertsHandle::new(AlertSources { checker: checker.clone(), events, metrics, admin: None })
+    AlertsHandle::new(AlertSources { checker: checker.clone(), events, metrics, admin: AdminLink::default() })
 }
 
 impl Fixture {
