@@ -9,7 +9,7 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -198,13 +198,25 @@ impl<T: EventField> EventField for Option<T> {
     }
 }
 
-/// The last events. Clones share them.
+/// Something about this server itself that operators should see until it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Notice {
+    /// The last reload was refused.
+    Reload,
+    /// The last upgrade failed.
+    Upgrade,
+    /// This limit on clients bites.
+    Limit(&'static str),
+}
+
+/// The last events, and the notices. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Events(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     ring: Mutex<EventRing>,
+    notices: Mutex<BTreeMap<Notice, String>>,
     /// The id of the latest event; before the first one, the id before it.
     latest: watch::Sender<u64>,
 }
@@ -233,7 +245,24 @@ impl Events {
         let microseconds = start.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         let first = u64::try_from(microseconds).unwrap_or(u64::MAX).min(LAST_FIRST_ID);
         let ring = EventRing { kept: VecDeque::new(), next: first + 1 };
-        Self(Arc::new(Shared { ring: Mutex::new(ring), latest: watch::Sender::new(first) }))
+        let (notices, latest) = (Mutex::default(), watch::Sender::new(first));
+        Self(Arc::new(Shared { ring: Mutex::new(ring), notices, latest }))
+    }
+
+    /// Shows a sentence to operators until it is replaced or, with none, taken back.
+    pub fn show(&self, notice: Notice, sentence: Option<String>) {
+        let mut notices = self.0.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        match sentence {
+            Some(sentence) => drop(notices.insert(notice, sentence)),
+            None => drop(notices.remove(&notice)),
+        }
+    }
+
+    /// The sentences that are shown now.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let notices = self.0.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.values().cloned().collect()
     }
 
     /// Tells events that happen at this time.

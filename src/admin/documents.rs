@@ -9,7 +9,7 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admin::pieces::{Broken, Pieces};
 use crate::admin::problem::Problem;
@@ -20,12 +20,14 @@ use crate::admin::{Sources, checker_ended, no_such};
 use crate::audit::AuditHandle;
 use crate::checker::CheckerHandle;
 use crate::config;
+use crate::events::Events;
 use crate::fleet::{BackendStatus, FailoverStatus, ServiceStatus};
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::pool::PoolId;
 use crate::reload::ReloadHandle;
 use crate::service::ServiceId;
+use crate::state;
 use crate::table::{ServiceView, Table};
 
 /// How often a text is started again because another configuration came into force meanwhile.
@@ -58,6 +60,8 @@ pub(super) struct Documents {
     metrics: Arc<Metrics>,
     audit: AuditHandle,
     reload: ReloadHandle,
+    lost_because: watch::Receiver<Option<&'static str>>,
+    events: Events,
     everything: Renderings<(), Everything>,
     services: Renderings<(), Arc<Text>>,
     /// Single objects, by kind and name.
@@ -87,6 +91,8 @@ impl Documents {
             metrics: Arc::clone(&sources.metrics),
             audit: sources.audit.clone(),
             reload: sources.reload.clone(),
+            lost_because: sources.lost_because.clone(),
+            events: sources.events.clone(),
             everything: Renderings::new(&turn, &held, MOST_HELD),
             services: Renderings::new(&turn, &held, MOST_HELD),
             one: Renderings::new(&turn, &held, MOST_HELD),
@@ -114,7 +120,9 @@ impl Documents {
     fn notices(&self) -> Vec<String> {
         let set = self.reload.running().notice().map(|notice| format!("this server {notice}"));
         let audit = self.audit.failing().map(|reason| format!("the audit cannot be written: {reason}"));
-        set.into_iter().chain(audit).collect()
+        let state = self.lost_because.borrow().filter(|reason| *reason == state::NOT_WRITTEN);
+        let state = state.map(|reason| format!("health and overrides would not survive a restart: {reason}"));
+        set.into_iter().chain(audit).chain(state).chain(self.events.notices()).collect()
     }
 
     /// The list of services. It comes from the table, not from the checker.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::duration::Shown;
-use crate::events::{Events, tell};
+use crate::events::{Events, Notice, tell};
 use crate::metrics::{LimitKind, Metrics};
 use crate::network::Network;
 
@@ -124,11 +124,16 @@ fn tell(kind: LimitKind, told: &PressureChange, events: &Events) {
         PressureChange::Begins { count, network } => {
             let network = network.map(|network| network.to_string());
             tell!(events.now(), warn, Server, limit, count, network, "a limit begins to bite: {effect}");
+            let of_network =
+                network.map_or_else(String::new, |network| format!(", such as those of {network}"));
+            let notice = format!("the limit {limit} bites: {effect}{of_network}");
+            events.show(Notice::Limit(limit), Some(notice));
         }
         PressureChange::Ended { count, lasted, network } => {
             let network = network.map(|network| network.to_string());
             let lasted = Shown(*lasted);
             tell!(events.now(), info, Server, limit, count, network, %lasted, "a limit bites no more");
+            events.show(Notice::Limit(limit), None);
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::audit::{AuditAction, AuditEntry, AuditHandle, AuditOutcome, Author};
 use crate::checker;
 use crate::config::fault::ConfigFaults;
 use crate::config::{self, Access, AdminSettings, ServerSettings, SetOrigin, Setup};
-use crate::events::{Events, tell};
+use crate::events::{Events, Notice, tell};
 use crate::file::{FileRecord, Reading};
 use crate::geo::RuleFiles;
 use crate::listener::InForce;
@@ -334,6 +334,7 @@ impl Reloader {
                 if report.origin == SetOrigin::Files {
                     counts.reloaded();
                     self.reach.alerts.reloaded(None);
+                    self.reach.events.show(Notice::Reload, None);
                 } else {
                     counts.rolled_back();
                 }
@@ -344,6 +345,11 @@ impl Reloader {
                 if action == AuditAction::Reload && !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
                     counts.reload_refused();
                     self.reach.alerts.reloaded(Some(refusal.in_full()));
+                    let notice = format!(
+                        "the last reload was refused, and the configuration from before runs on: {}",
+                        refusal.in_full()
+                    );
+                    self.reach.events.show(Notice::Reload, Some(notice));
                 }
                 refusal.tell(asked_by, &self.reach.events.now());
             }

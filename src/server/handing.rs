@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::audit::{AuditAction, AuditEntry, AuditOutcome, Author};
 use crate::checker::CheckerCommand;
-use crate::events::tell;
+use crate::events::{Notice, tell};
 use crate::fleet::Survey;
 use crate::listener::BoundListeners;
 use crate::server::Server;
@@ -93,6 +93,10 @@ impl Server {
                 self.handing.held = None;
                 systemd::tell(ServiceState::Ready);
                 tell!(teller, error, Server, asked_by = by, "upgrade refused: {refused}");
+                if refused.is_of_new_process() {
+                    let notice = format!("the last upgrade failed, and a restart may fail too: {refused}");
+                    self.events.show(Notice::Upgrade, Some(notice));
+                }
                 self.audit.note(audit_entry(author.clone(), "", Some(refused.to_string())));
             }
         }

@@ -58,7 +58,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const ASK_TIME: Duration = Duration::from_secs(5);
 /// Why nothing survives a restart.
 const NO_PLACE: &str = "no state_dir is set under [server]";
-const NOT_WRITTEN: &str = "state_dir cannot be written; the log says why";
+/// Why nothing survives a restart although there is a directory.
+pub const NOT_WRITTEN: &str = "state_dir cannot be written; the log says why";
 /// The longest time by which a write may delay the stop, or the release of the directory.
 const STOP_TIME: Duration = Duration::from_secs(2);
 

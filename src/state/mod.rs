@@ -45,7 +45,7 @@ use crate::fleet::Memory;
 use crate::state::disk::{Disk, System};
 use crate::state::recollection::{Recalled, Recollection};
 
-pub use keeper::Keeper;
+pub use keeper::{Keeper, NOT_WRITTEN};
 pub use lock::{LOCK, LockError, StateDirectory};
 pub use recollection::HINT_AGE;
 

@@ -134,6 +134,24 @@ pub enum UpgradeRefused {
     State(String),
 }
 
+impl UpgradeRefused {
+    /// Whether the new process has failed, so that a restart may fail in the same way.
+    #[must_use]
+    pub fn is_of_new_process(&self) -> bool {
+        match self {
+            Self::NotStarted { .. }
+            | Self::GaveUp(_)
+            | Self::Ended { .. }
+            | Self::Slow { .. }
+            | Self::Silent(_)
+            | Self::Channel { .. } => true,
+            Self::FirstProcess | Self::NotServing | Self::Busy | Self::Protocol { .. } | Self::State(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// The program of this process, to start it again.
 #[derive(Clone, Debug)]
 pub struct Program {
