@@ -50,6 +50,8 @@ fn limited_replies_are_counted_by_kind_and_told() {
     for part in ["\"limit\":\"rate_limit\"", "\"network\":\"127.0.0.0/24\"", "\"level\":\"WARN\""] {
         assert!(told.contains(part), "{part}: {told}");
     }
+    let notices = server.request("GET", "/api/v1/status", "").1["notices"].to_string();
+    assert!(notices.contains("the limit rate_limit bites") && notices.contains("127.0.0.0/24"), "{notices}");
 }
 
 #[test]

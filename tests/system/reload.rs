@@ -453,6 +453,8 @@ fn a_refused_file_changes_nothing_and_says_why() {
         let failures = server.metric("steerd_reloads_total{result=\"failure\"}");
         assert_eq!(failures, Some(f64::from(u32::try_from(index).unwrap() + 1)));
         assert_eq!(server.metric("steerd_config_last_reload_success"), Some(0.0));
+        let notices = server.request("GET", "/api/v1/status", "").1["notices"].to_string();
+        assert!(notices.contains("the last reload was refused"), "{notices}");
     }
     assert!(!server.process.said("unknown key `nsdi`").is_empty(), "the log has every fault");
     assert_eq!(server.process.said("reload refused").len(), broken.len());

@@ -305,6 +305,8 @@ fn the_old_process_goes_on_if_the_new_one_fails() {
     wait_for("the descriptors of the upgrades are closed", || (descriptors() <= at_first + 2).then_some(()));
     let failures = server.metric("steerd_upgrades_total{result=\"failure\"}");
     assert_eq!(failures, Some(8.0));
+    let notices = server.json("/api/v1/status")["notices"].to_string();
+    assert!(notices.contains("the last upgrade failed, and a restart may fail too"), "{notices}");
     let (status, reply) = server.upgrade();
     assert_eq!(status, 200, "{reply}");
     // Each client may lose a query that the killed and the stopped process had read; and nobody has their counters.
