@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::is_full;
-use crate::streams::{Target, connect};
-use crate::support::client::{framed, read_message};
+use crate::streams::Target;
+use crate::support::client::{connect, framed, read_message};
 use crate::support::message::{A, Query, wire};
 use crate::support::{Steerd, wait_for};
 

@@ -13,6 +13,7 @@ mod flood;
 mod large_zone;
 mod programs;
 mod readers;
+mod requests;
 mod secrets;
 mod silence;
 mod status;

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::is_full;
-use crate::streams::{Target, connect, held, kernel_memory};
-use crate::support::client::{framed, read_message};
+use crate::streams::{Target, held, kernel_memory};
+use crate::support::client::{connect, framed, read_message};
 use crate::support::message::{A, AXFR, Query, TXT, wire};
 use crate::support::{http_get, wait_for};
 

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::streams::{Target, connect};
+use crate::streams::Target;
+use crate::support::client::connect;
 use crate::support::{TOKEN, http_get, http_with};
 use crate::{Over, is_full};
 

@@ -1,10 +1,7 @@
-//! TCP connections from chosen loopback networks, and the kernel memory for a server's connections.
+//! A server under attack, and the kernel memory for its connections.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use socket2::{Domain, Socket, Type};
 
 use crate::support::{Process, Steerd, TOKEN, http_get, http_with, wait_for, write_config};
 
@@ -44,19 +41,6 @@ impl Target {
             body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
         })
     }
-}
-
-/// Connects from this loopback address. With `small` buffers, the client accepts almost nothing
-/// unless it reads.
-pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    if small {
-        socket.set_recv_buffer_size(2048)?;
-        socket.set_send_buffer_size(4096)?;
-    }
-    socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
-    socket.connect(&to.into())?;
-    Ok(socket.into())
 }
 
 /// A server's sockets to one /24.

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 /// How long a client waits for an answer: longer than an upgrade waits for a new process that answers nothing.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// After this time, a client without an answer no longer keeps the others from asking again.
+const ROUND_TIME: Duration = Duration::from_millis(100);
+/// How long such a client looks for its answer in each round.
+const LOOK_TIME: Duration = Duration::from_millis(1);
 /// Backends are at `127.0.7.1` and on.
 pub(crate) const BACKENDS: usize = 8;
 pub(crate) const WEB: &str = "www.lb.example.test";
@@ -68,12 +72,8 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// 3,200 queries/s over UDP and 480 over TCP, for any build on any machine.
-    pub(crate) const SMALL: Self = Self::of(16, 5, 48, 100);
-    /// 20,000 queries/s over UDP, and 5,000 over 500 connections.
-    pub(crate) const LARGE: Self = Self::of(120, 6, 500, 100);
-
-    const fn of(udp: usize, udp_pause: u64, tcp: usize, tcp_pause: u64) -> Self {
+    /// Pauses are in milliseconds.
+    pub(crate) const fn of(udp: usize, udp_pause: u64, tcp: usize, tcp_pause: u64) -> Self {
         let [udp_pause, tcp_pause] = [Duration::from_millis(udp_pause), Duration::from_millis(tcp_pause)];
         Self { udp, udp_pause, tcp, tcp_pause }
     }
@@ -139,10 +139,14 @@ impl Load {
                 threads.push(std::thread::spawn(move || {
                     let mut next = Instant::now();
                     while !outcomes.stop.load(Ordering::Relaxed) {
-                        round(&mut clients, &world, &outcomes);
+                        ask(&mut clients, &world);
+                        hear(&mut clients, &world, &outcomes);
                         // A client that is late does not catch up.
                         next = (next + pause).max(Instant::now());
-                        std::thread::park_timeout(next - Instant::now());
+                        std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+                    }
+                    while clients.iter().any(|client| client.asked_at.is_some()) {
+                        hear(&mut clients, &world, &outcomes);
                     }
                 }));
             }
@@ -191,29 +195,52 @@ impl Drop for Load {
     }
 }
 
-fn round(clients: &mut [Client], world: &World, outcomes: &Outcomes) {
-    let allowed = (world.now(), world.versions());
-    for client in &mut *clients {
-        client.send();
+/// Sends a query of each client that is not waiting.
+fn ask(clients: &mut [Client], world: &World) {
+    for client in clients.iter_mut().filter(|client| client.asked_at.is_none()) {
+        client.send(world);
     }
-    let deadline = Instant::now() + ANSWER_TIME;
+}
+
+/// Takes the answers, and judges them.
+fn hear(clients: &mut [Client], world: &World, outcomes: &Outcomes) {
+    let round_ends = Instant::now() + ROUND_TIME;
     for client in clients {
-        let judged = match client.receive(deadline) {
+        let Some(asked_at) = client.asked_at else { continue };
+        let judged = match client.receive(asked_at, round_ends) {
             Ok(reply) => {
                 let counter = if client.is_tcp() { &outcomes.tcp } else { &outcomes.udp };
                 counter.fetch_add(1, Ordering::Relaxed);
-                judge(&reply, client.asked(), allowed, world)
+                client.asked_at = None;
+                judge(&reply, client.asked(), client.allowed, world)
             }
             Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) => {
-                outcomes.lost.fetch_add(1, Ordering::Relaxed);
+                if asked_at.elapsed() > ANSWER_TIME {
+                    outcomes.lost.fetch_add(1, Ordering::Relaxed);
+                    client.asked_at = None;
+                }
                 Ok(())
             }
-            Err(error) => Err(format!("{error}")),
+            Err(error) => {
+                client.asked_at = None;
+                Err(format!("{error}"))
+            }
         };
         if let Err(why) = judged {
             outcomes.wrong.lock().unwrap().push(format!("after {} ms: {why}", world.now()));
         }
     }
+}
+
+/// A query for the A records of a name.
+pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
+    let mut message = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap());
+        message.extend(label.bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
 }
 
 /// Says what is wrong with a reply. `allowed` is from the time of the query.
@@ -268,6 +295,10 @@ struct Client {
     socket: Socket,
     id: u16,
     closed: bool,
+    /// When the query was sent that has no answer yet.
+    asked_at: Option<Instant>,
+    /// Which answers to it are right, as of that time.
+    allowed: (u64, [u16; 2]),
     /// That of the socket.
     timeout: Duration,
 }
@@ -288,7 +319,14 @@ impl Client {
             socket.connect(dns).unwrap();
             Socket::Udp(socket)
         };
-        Self { socket, id: u16::try_from(number).unwrap(), closed: false, timeout: Duration::ZERO }
+        Self {
+            socket,
+            id: u16::try_from(number).unwrap(),
+            closed: false,
+            asked_at: None,
+            allowed: (0, [0; 2]),
+            timeout: Duration::ZERO,
+        }
     }
 
     fn is_tcp(&self) -> bool {
@@ -299,14 +337,10 @@ impl Client {
         if self.id.is_multiple_of(2) { WEB } else { VERSION }
     }
 
-    fn send(&mut self) {
+    fn send(&mut self, world: &World) {
+        (self.asked_at, self.allowed) = (Some(Instant::now()), (world.now(), world.versions()));
         self.id = self.id.wrapping_add(1);
-        let mut message = [&self.id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
-        for label in self.asked().split('.') {
-            message.push(u8::try_from(label.len()).unwrap());
-            message.extend(label.bytes());
-        }
-        message.extend([0, 0, 1, 0, 1]);
+        let message = query(self.id, self.asked());
         let sent = match &mut self.socket {
             Socket::Udp(socket) => socket.send(&message).map(drop),
             Socket::Tcp(stream) => {
@@ -317,18 +351,19 @@ impl Client {
         self.closed |= sent.is_err();
     }
 
-    fn receive(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+    fn receive(&mut self, asked_at: Instant, round_ends: Instant) -> io::Result<Vec<u8>> {
         if self.closed {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let reply = self.next_reply(deadline);
+        let is_late = asked_at.elapsed() > ROUND_TIME;
+        let reply = self.next_reply(is_late, round_ends);
         self.closed = reply.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
         reply
     }
 
-    fn next_reply(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+    fn next_reply(&mut self, is_late: bool, round_ends: Instant) -> io::Result<Vec<u8>> {
         loop {
-            self.wait_at_most(deadline.saturating_duration_since(Instant::now()))?;
+            self.wait(is_late || Instant::now() >= round_ends)?;
             let mut reply = vec![0; 512];
             match &mut self.socket {
                 Socket::Udp(socket) => {
@@ -349,9 +384,9 @@ impl Client {
         }
     }
 
-    /// Sets the timeout of the socket, if it is not long anyway: a call for each query would cost as much as the query.
-    fn wait_at_most(&mut self, left: Duration) -> io::Result<()> {
-        let wanted = if left > ANSWER_TIME / 2 { ANSWER_TIME } else { left.max(Duration::from_millis(1)) };
+    /// Sets the timeout of the socket, if it is another one: a call for each query would cost as much as the query.
+    fn wait(&mut self, is_short: bool) -> io::Result<()> {
+        let wanted = if is_short { LOOK_TIME } else { ROUND_TIME };
         if wanted != self.timeout {
             self.timeout = wanted;
             match &self.socket {

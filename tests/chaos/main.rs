@@ -12,6 +12,7 @@ mod namespace;
 mod scene;
 mod seed;
 mod server;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,13 +1,12 @@
 //! A server whose health, configuration and program change, and a record of which answers are right.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rustix::process::Signal;
@@ -15,10 +14,13 @@ use serde_json::Value;
 
 use crate::load::{BACKENDS, Load, VERSION, WEB, World};
 use crate::server::{Server, children, descriptors, kill, reads_queries, request, signal};
+use crate::strangers;
 use crate::support::{free_port, wait_for};
 
 /// A backend is out of all answers this long after its end: an interval and a timeout, on a busy machine.
 const GRACE: Duration = Duration::from_secs(4);
+/// A disabled backend is out of all answers this long after the reply.
+const PUBLISHED: Duration = Duration::from_secs(1);
 /// Backends from this one on never listen.
 const DEAD: usize = BACKENDS - 2;
 /// The old process watches the new one at least this long after that one has begun to answer.
@@ -31,6 +33,11 @@ pub(crate) enum Step {
     Rollback,
     /// A backend ends, or returns.
     Flip,
+    /// An operator disables a backend, or ends that.
+    Override,
+    /// Opens this many connections that send nothing, in place of the earlier ones.
+    Flood(usize),
+    Nonsense,
     Upgrade,
     UpgradeBySignal,
     /// The files have a mistake.
@@ -115,7 +122,7 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
         // Wakes the thread.
-        let _ = std::net::TcpStream::connect((self.address.0.as_str(), self.address.1));
+        let _ = TcpStream::connect((self.address.0.as_str(), self.address.1));
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
         }
@@ -140,6 +147,9 @@ pub(crate) struct Scene {
     pub(crate) world: Arc<World>,
     port: u16,
     backends: Vec<Option<Backend>>,
+    /// The one that is disabled.
+    disabled: Option<usize>,
+    flood: Vec<TcpStream>,
     /// The version of the configuration that runs, and of the files.
     running: u16,
     on_disk: u16,
@@ -167,6 +177,8 @@ impl Scene {
             world,
             port,
             backends,
+            disabled: None,
+            flood: Vec::new(),
             running: 1,
             on_disk: 1,
             kept,
@@ -201,8 +213,9 @@ impl Scene {
     }
 
     /// One process serves, without a child, and with few more descriptors than at first.
-    pub(crate) fn expect_nothing_left(&self) {
+    pub(crate) fn expect_nothing_left(&mut self) {
         const MORE: usize = 2;
+        self.flood.clear();
         let serving = self.server.serving();
         wait_for("nothing is left behind", || {
             let few = descriptors(serving) <= self.descriptors + MORE;
@@ -257,11 +270,17 @@ impl Scene {
                     self.world.lives(number);
                     self.backends[number] = Some(Backend::start(number, self.port));
                 } else {
-                    let number = self.rng.random_range(0..DEAD);
+                    let number = self.any_living();
                     self.world.dies(number, GRACE);
                     self.backends[number] = None;
                 }
             }
+            Step::Override => self.change_override(),
+            Step::Flood(count) => {
+                self.flood.clear();
+                self.flood = strangers::flood(self.server.dns, count);
+            }
+            Step::Nonsense => strangers::send_nonsense(self.server.dns, &mut self.rng),
             Step::Upgrade => {
                 self.world.changes(self.running, self.on_disk);
                 let old = self.server.serving();
@@ -287,6 +306,30 @@ impl Scene {
                 self.server.restore_program();
             }
             Step::FaultyUpgrade(fault) => self.fail(fault),
+        }
+    }
+
+    /// One that listens and is not disabled.
+    fn any_living(&mut self) -> usize {
+        let is_living = |number: &usize| self.backends[*number].is_some() && self.disabled != Some(*number);
+        let living: Vec<usize> = (0..DEAD).filter(is_living).collect();
+        *living.choose(&mut self.rng).expect("one dies and one is disabled, at most")
+    }
+
+    fn change_override(&mut self) {
+        let (method, body, number) = match self.disabled.take() {
+            Some(number) => {
+                self.world.lives(number);
+                ("DELETE", "", number)
+            }
+            None => ("PUT", r#"{"state":"disabled"}"#, self.any_living()),
+        };
+        let path = format!("/api/v1/pools/web/backends/127.0.7.{}/override", number + 1);
+        let (status, reply) = self.server.request(method, &path, body).expect("a reply");
+        assert_eq!(status, 200, "{method} {path}: {reply:#}");
+        if method == "PUT" {
+            self.disabled = Some(number);
+            self.world.dies(number, PUBLISHED);
         }
     }
 

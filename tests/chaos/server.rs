@@ -1,4 +1,5 @@
 //! A server with its state directory, and every process that it becomes.
+#![allow(dead_code, reason = "each program uses only a part of this")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -147,6 +148,13 @@ pub(crate) fn reads_queries(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
     threads.filter_map(|thread| name(thread).ok()).any(|name| name == "udp-0\n")
+}
+
+/// Resident memory, KiB.
+pub(crate) fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap())
 }
 
 /// Ends a process at once, if it exists.

@@ -1,8 +1,10 @@
 //! Queries a DNS server over UDP and TCP.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 use super::message::Query;
@@ -92,6 +94,19 @@ impl Client {
         stream.write_all(&framed(&message)).unwrap();
         stream
     }
+}
+
+/// Connects from this loopback address. With `small` buffers, the client accepts almost nothing
+/// unless it reads.
+pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if small {
+        socket.set_recv_buffer_size(2048)?;
+        socket.set_send_buffer_size(4096)?;
+    }
+    socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
 }
 
 /// A message with its TCP length prefix.
