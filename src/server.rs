@@ -50,6 +50,10 @@ use crate::watchdog;
 pub use signals::Signals;
 pub use taking::take_over;
 
+/// The longest time by which changes under way may delay the stop.
+const CHANGES_TIME: Duration = Duration::from_secs(2);
+/// The time between two looks at the audit.
+const AUDIT_LOOK: Duration = Duration::from_secs(1);
 /// The longest time by which the last entries of the audit may delay the stop.
 const AUDIT_TIME: Duration = Duration::from_secs(1);
 /// How soon a process that gave no sign of life is looked at again.
@@ -239,6 +243,7 @@ fn assemble(setup: Setup, file: Option<PathBuf>, foundation: Foundation) -> Resu
     let (place, directory) = (keeper.place().subscribe(), server.state_dir.clone());
     let audit = AuditHandle::start(place, directory, Arc::clone(&metrics), events.clone(), alerts.clone());
     let audit = audit.map_err(StartError::Audit)?;
+    tokio::spawn(look_after(audit.clone()));
     let serving = watch::Sender::new(false);
     let reach = Reach {
         checker: checker.clone(),
@@ -464,12 +469,25 @@ impl Server {
         }
         if let Some((apart, server)) = self.admin_task {
             server.stop().await;
+            if self.handing.held.is_none() {
+                // Changes whose clients have left go on without a connection.
+                let _ = tokio::time::timeout(CHANGES_TIME, self.handing.changes.hold()).await;
+            }
             drop(apart);
         }
         self.visibility.stop().await;
         self.keeper.stop().await;
         let audit = self.audit;
-        let _ = tokio::task::spawn_blocking(move || audit.flush(AUDIT_TIME)).await;
+        let _ = tokio::task::spawn_blocking(move || audit.end(AUDIT_TIME)).await;
+    }
+}
+
+/// Looks at the audit regularly.
+async fn look_after(audit: AuditHandle) {
+    let mut looks = tokio::time::interval(AUDIT_LOOK);
+    loop {
+        looks.tick().await;
+        audit.look();
     }
 }
 

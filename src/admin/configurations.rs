@@ -104,8 +104,7 @@ struct RollbackReply<'a> {
     advice: &'static str,
 }
 
-const ADVICE: &str =
-    "the files on disk are as they were: correct them, because the next reload or restart reads them";
+const ADVICE: &str = "the files on disk are as they were: correct them, because the next reload, upgrade or restart reads them";
 
 impl<'a> From<&'a RunningSet> for RunningReply<'a> {
     fn from(set: &'a RunningSet) -> Self {

@@ -23,8 +23,7 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
         (None, None) => Ok(Precondition::Anything),
         (Some("*"), None) => Ok(Precondition::Something),
         (None, Some("*")) => Ok(Precondition::Nothing),
-        (Some(tags), None) => tags
-            .split(',')
+        (Some(tags), None) => members(tags)
             .map(|tag| versions(tag.trim()))
             .collect::<Option<Vec<_>>>()
             .map(|versions| Precondition::OneOf(versions.concat()))
@@ -32,6 +31,15 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
         (None, Some(_)) => Err(bad("If-None-Match must be `*`: only if there is no override")),
         (Some(_), Some(_)) => Err(bad("a request has If-Match or If-None-Match, and not both")),
     }
+}
+
+/// The members of a list. A comma in quotes is a part of a tag.
+fn members(list: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    list.split(move |character| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
+    })
 }
 
 /// The versions that an entity tag names: one, or none if no override has it; `None` if it is no entity tag.
@@ -79,6 +87,8 @@ mod tests {
             (&[(IF_MATCH, &both)], Some(Precondition::OneOf(vec![one, two]))),
             (&[(IF_MATCH, first), (IF_MATCH, second)], Some(Precondition::OneOf(vec![one, two]))),
             (&[(IF_MATCH, "\"of another server\"")], Some(Precondition::OneOf(Vec::new()))),
+            (&[(IF_MATCH, "\"a,b\",\"0000000000000001\"")], Some(Precondition::OneOf(vec![one]))),
+            (&[(IF_MATCH, "\"a,b")], None),
             (&[(IF_MATCH, "W/\"0000000000000001\"")], Some(Precondition::OneOf(Vec::new()))),
             (&[(IF_MATCH, "0000000000000001")], None),
             (&[(IF_MATCH, "")], None),

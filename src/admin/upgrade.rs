@@ -32,12 +32,15 @@ struct UpgradeReply {
     version: String,
     took_seconds: f64,
     connections: usize,
+    /// Says so if the process before ran a configuration other than that of the files on disk.
+    warning: Option<String>,
 }
 
 pub(super) async fn upgrade(State(sources): State<Sources>, asker: Asker) -> Result<Response, Problem> {
     match sources.upgrade.upgrade(Author::from(&asker)).await {
-        Ok(UpgradeReport { pid, version, took, connections }) => {
-            Ok(json(&UpgradeReply { pid, version, took_seconds: took.as_secs_f64(), connections }))
+        Ok(UpgradeReport { pid, version, took, connections, warning }) => {
+            let took_seconds = took.as_secs_f64();
+            Ok(json(&UpgradeReply { pid, version, took_seconds, connections, warning }))
         }
         Err(refused) => {
             let status = match refused {

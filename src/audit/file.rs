@@ -86,7 +86,7 @@ pub(super) fn last(directory: &Path, most: usize) -> Vec<AuditRecord> {
 /// Appends lines, each with its line feed. `torn` makes the line that follows an incomplete one.
 ///
 /// # Errors
-/// The system's error; then the file is as before.
+/// The system's error; then the lines of the file are as before.
 pub(super) fn append(directory: &Path, lines: &[u8], torn: impl FnOnce() -> Vec<u8>) -> io::Result<LastLine> {
     let path = directory.join(AUDIT);
     let mut file = open(&path)?;
@@ -96,6 +96,10 @@ pub(super) fn append(directory: &Path, lines: &[u8], torn: impl FnOnce() -> Vec<
         file = open(&path)?;
         length = 0;
     }
+    if length == 0 {
+        // Before the lines: after them, a failure here would have them written twice.
+        File::open(directory)?.sync_all()?;
+    }
     let last = last_line(&mut file, length)?;
     let mut bytes = if last == LastLine::Torn { torn() } else { Vec::new() };
     bytes.extend(lines);
@@ -104,9 +108,6 @@ pub(super) fn append(directory: &Path, lines: &[u8], torn: impl FnOnce() -> Vec<
         // A part of a line must neither stay nor take up space on a full disk.
         let _ = file.set_len(length);
         return Err(error);
-    }
-    if length == 0 {
-        File::open(directory)?.sync_all()?;
     }
     Ok(last)
 }

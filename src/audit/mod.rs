@@ -4,7 +4,9 @@
 //! note --> memory: the last entries, for the API
 //!     `--> queue --the thread of the audit--> audit.jsonl --full--> audit.1.jsonl .. audit.4.jsonl
 //!            |full: the entry is counted as lost
-//!            `--cannot be written: an alarm; the entries wait, and are written when there is room again
+//!            |cannot be written: an alarm; the entries wait, and are written when there is room again
+//!            |held, while another process takes over: the entries wait
+//!            `--still there at the end: the entries are counted as lost, and are in the log
 //! ```
 //!
 //! Noting an entry never waits for a disk. Without a `state_dir`, entries are only in memory. An event says what has
@@ -101,9 +103,15 @@ struct AuditState {
     next: u64,
     /// Why the last attempt has failed.
     failing: Option<String>,
+    /// The failure that was told last.
+    told: Option<String>,
     /// Since when an attempt lasts.
     writing: Option<Instant>,
+    /// Whether nothing is written now.
+    is_held: bool,
     is_ending: bool,
+    /// Whether the thread has ended.
+    has_ended: bool,
 }
 
 impl AuditHandle {
@@ -162,9 +170,17 @@ impl AuditHandle {
     /// Why entries are not written now; none if they are.
     #[must_use]
     pub fn failing(&self) -> Option<String> {
-        let state = self.0.0.state();
-        let is_slow = state.writing.is_some_and(|since| since.elapsed() > SLOW);
-        state.failing.clone().or_else(|| is_slow.then(|| format!("the disk does not answer within {SLOW:?}")))
+        self.0.0.state().failing()
+    }
+
+    /// Tells of a failure that has begun or ended since the last look. A thread that waits for a disk cannot do that.
+    pub fn look(&self) {
+        let shared = &self.0.0;
+        let mut state = shared.state();
+        let failing = state.failing();
+        let before = std::mem::replace(&mut state.told, failing.clone());
+        drop(state);
+        shared.outputs.tell(before, failing);
     }
 
     /// Whether entries are kept over a restart: there is a `state_dir`.
@@ -180,22 +196,60 @@ impl AuditHandle {
             state.failing.is_none() && !(state.waiting.is_empty() && state.writing.is_none())
         });
     }
+
+    /// Writes nothing more until [`AuditHandle::resume`], because another process takes over the directory; entries wait.
+    /// Before that it waits like [`AuditHandle::flush`]. Blocks.
+    pub fn hold(&self, most: Duration) {
+        self.flush(most);
+        let mut state = self.0.0.state();
+        state.is_held = true;
+        let _ = self.0.0.written.wait_timeout_while(state, most, |state| state.writing.is_some());
+    }
+
+    /// Writes again.
+    pub fn resume(&self) {
+        self.0.0.state().is_held = false;
+        self.0.0.work.notify_one();
+    }
+
+    /// Ends the thread after an attempt to write all entries, and waits for that at most for this time. Entries that are
+    /// left then are counted and logged, because nothing else will have them. Blocks.
+    pub fn end(&self, most: Duration) {
+        let shared = &self.0.0;
+        shared.end();
+        let ended = shared.written.wait_timeout_while(shared.state(), most, |state| !state.has_ended);
+        let (mut state, _) = ended.unwrap_or_else(PoisonError::into_inner);
+        let left = std::mem::take(&mut state.waiting);
+        let reason = state.failing();
+        drop(state);
+        shared.outputs.lost(&left, reason.as_deref().unwrap_or("they came too late"));
+    }
 }
 
 impl Drop for AuditEnd {
     fn drop(&mut self) {
-        self.0.state().is_ending = true;
-        self.0.work.notify_one();
+        self.0.end();
     }
 }
 
 impl AuditShared {
+    fn end(&self) {
+        self.state().is_ending = true;
+        self.work.notify_one();
+    }
+
     fn state(&self) -> MutexGuard<'_, AuditState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AuditState {
+    /// Why entries are not written now.
+    fn failing(&self) -> Option<String> {
+        let is_slow = self.writing.is_some_and(|since| since.elapsed() > SLOW);
+        self.failing.clone().or_else(|| is_slow.then(|| format!("the disk does not answer within {SLOW:?}")))
+    }
+
     fn keep(&mut self, record: Arc<AuditRecord>) {
         if self.kept.len() == AUDIT_KEPT {
             self.kept.pop_front();

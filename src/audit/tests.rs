@@ -72,6 +72,7 @@ impl Running {
     fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !is_so(self) {
+            self.handle.look();
             assert!(began.elapsed() < PATIENCE, "{what}");
             thread::sleep(Duration::from_millis(5));
         }
@@ -237,6 +238,78 @@ fn what_cannot_be_written_waits_gives_an_alarm_and_is_written_later() {
     let written = subjects(directory.path());
     assert!(written.len() == AUDIT_WAITING && written[0] == "one", "{}", written.len());
     running.wait("the alarm ends", |running| running.metric("steerd_audit_failing") == 0);
+}
+
+#[test]
+fn a_disk_that_hangs_gives_an_alarm() {
+    let running = start(None);
+    // The thread of the audit would be in a call that does not return.
+    running.handle.0.0.state().writing = Instant::now().checked_sub(SLOW + Duration::from_secs(1));
+    running.handle.look();
+    assert_eq!(running.metric("steerd_audit_failing"), 1);
+    let told = |text: &str| {
+        let events = running.events.after(None).events;
+        events.iter().filter(|event| event.message.starts_with(text)).count()
+    };
+    running.handle.look();
+    assert_eq!(told("the audit is not written"), 1);
+    running.handle.0.0.state().writing = None;
+    running.handle.look();
+    assert_eq!((running.metric("steerd_audit_failing"), told("the audit is written again")), (0, 1));
+}
+
+#[test]
+fn entries_that_failed_wait_while_another_process_takes_over() {
+    let directory = TempDir::new().unwrap();
+    std::fs::create_dir(directory.path().join(AUDIT)).unwrap();
+    let running = start(Some(directory.path()));
+    running.note("one");
+    running.wait("it fails", |running| running.handle.failing().is_some());
+    running.handle.hold(PATIENCE);
+    let place = running.place.send_replace(None);
+    running.note("two");
+    std::fs::remove_dir(directory.path().join(AUDIT)).unwrap();
+    let began = Instant::now();
+    running.wait("it would be time to try again", |_| began.elapsed() > 2 * writer::AUDIT_RETRY);
+    assert_eq!(running.metric("steerd_audit_lost_total"), 0);
+    // The upgrade is refused.
+    running.place.send_replace(place);
+    running.handle.resume();
+    running.wait("it is written", |running| running.handle.failing().is_none());
+    running.flush();
+    assert_eq!(subjects(directory.path()), ["one", "two"]);
+    running.note("three");
+    running.handle.end(PATIENCE);
+    assert_eq!(subjects(directory.path()), ["one", "two", "three"]);
+    assert_eq!(running.metric("steerd_audit_lost_total"), 0);
+}
+
+#[test]
+fn entries_that_are_left_at_the_end_are_counted_and_the_thread_ends() {
+    let directory = TempDir::new().unwrap();
+    std::fs::create_dir(directory.path().join(AUDIT)).unwrap();
+    for is_held in [false, true] {
+        let running = start(Some(directory.path()));
+        running.note("one");
+        running.wait("it fails", |running| running.handle.failing().is_some());
+        running.note("two");
+        if is_held {
+            running.handle.hold(PATIENCE);
+        }
+        let began = Instant::now();
+        running.handle.end(PATIENCE);
+        assert!(began.elapsed() < PATIENCE && running.handle.0.0.state().has_ended, "held: {is_held}");
+        assert_eq!(running.metric("steerd_audit_lost_total"), 2);
+    }
+    // Without a directory any more, too.
+    let running = start(Some(directory.path()));
+    running.note("one");
+    running.wait("it fails", |running| running.handle.failing().is_some());
+    running.place.send_replace(None);
+    running.wait("it is given up", |running| running.metric("steerd_audit_lost_total") == 1);
+    running.note("in memory");
+    running.flush();
+    assert_eq!(running.metric("steerd_audit_lost_total"), 1);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The thread that writes the entries, in batches.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::alerts::AlertsHandle;
 use crate::events::{Events, tell};
@@ -16,7 +17,9 @@ use super::file::{self, LastLine};
 use super::{AUDIT_KEPT, AuditShared};
 
 /// The time from a failed attempt to the next one.
-const AUDIT_RETRY: Duration = Duration::from_secs(2);
+pub(super) const AUDIT_RETRY: Duration = Duration::from_secs(2);
+/// How many lost entries the log shows.
+const MOST_LOGGED: usize = 100;
 /// The most entries that are written at once.
 const AT_ONCE: usize = 256;
 
@@ -31,6 +34,14 @@ pub struct AuditOutputs {
     pub alerts: AlertsHandle,
 }
 
+/// An attempt to write entries.
+enum AuditWrite {
+    Written,
+    /// There is no directory, so they are only in memory.
+    Nowhere,
+    Failed(String),
+}
+
 /// Reads the entries of earlier runs, then writes those that are noted, until the audit ends.
 pub(super) fn run(shared: &AuditShared, earlier: Option<&Path>) {
     if let Some(directory) = earlier {
@@ -38,18 +49,31 @@ pub(super) fn run(shared: &AuditShared, earlier: Option<&Path>) {
         shared.state().recall(earlier);
     }
     while let Some(batch) = next_batch(shared) {
-        let written = write(shared, &batch);
+        let attempt = write(shared, &batch);
         let mut state = shared.state();
         state.writing = None;
-        let failed = written.as_ref().err().cloned();
-        if failed.is_none() {
-            state.waiting.drain(..batch.len());
+        let failed_before = state.failing.take();
+        match attempt {
+            AuditWrite::Written => drop(state.waiting.drain(..batch.len())),
+            AuditWrite::Nowhere => {
+                let waiting = std::mem::take(&mut state.waiting);
+                drop(state);
+                if failed_before.is_some() {
+                    shared.outputs.lost(&waiting, "state_dir is no longer set");
+                }
+            }
+            AuditWrite::Failed(reason) => {
+                state.failing = Some(reason);
+                // The end does not wait until the disk works again.
+                if state.is_ending {
+                    break;
+                }
+            }
         }
-        let before = std::mem::replace(&mut state.failing, failed);
-        drop(state);
         shared.written.notify_all();
-        tell_outcome(shared, before, written.err());
     }
+    shared.state().has_ended = true;
+    shared.written.notify_all();
 }
 
 /// Waits for entries; after a failure, until it is time to try again. None at the end.
@@ -58,15 +82,15 @@ fn next_batch(shared: &AuditShared) -> Option<Vec<Arc<AuditRecord>>> {
     let retry = Instant::now() + AUDIT_RETRY;
     loop {
         let left = retry.saturating_duration_since(Instant::now());
-        let is_due = state.failing.is_none() || left.is_zero();
-        if !state.waiting.is_empty() && (is_due || state.is_ending) {
+        let is_due = state.failing.is_none() || left.is_zero() || state.is_ending;
+        if !state.waiting.is_empty() && is_due && !state.is_held {
             state.writing = Some(Instant::now());
             return Some(state.waiting.iter().take(AT_ONCE).map(Arc::clone).collect());
         }
         if state.is_ending {
             return None;
         }
-        state = if state.failing.is_some() {
+        state = if state.failing.is_some() && !state.is_held {
             let waited = shared.work.wait_timeout(state, left);
             waited.unwrap_or_else(PoisonError::into_inner).0
         } else {
@@ -75,10 +99,10 @@ fn next_batch(shared: &AuditShared) -> Option<Vec<Arc<AuditRecord>>> {
     }
 }
 
-/// Writes entries to the present directory; without one, they are only in memory.
-fn write(shared: &AuditShared, batch: &[Arc<AuditRecord>]) -> Result<(), String> {
+/// Writes entries to the present directory.
+fn write(shared: &AuditShared, batch: &[Arc<AuditRecord>]) -> AuditWrite {
     let place = shared.place.borrow().clone();
-    let Some(place) = place else { return Ok(()) };
+    let Some(place) = place else { return AuditWrite::Nowhere };
     let lines = batch.iter().flat_map(|record| line(record)).collect::<Vec<u8>>();
     let torn = || {
         let first = batch.first().map_or(0, |record| record.id);
@@ -100,12 +124,12 @@ fn write(shared: &AuditShared, batch: &[Arc<AuditRecord>]) -> Result<(), String>
     };
     let path = place.directory().join(file::AUDIT);
     match file::append(place.directory(), &lines, torn) {
-        Ok(LastLine::Whole) => Ok(()),
+        Ok(LastLine::Whole) => AuditWrite::Written,
         Ok(LastLine::Torn) => {
             info!(file = %path.display(), "the last line of the audit was incomplete; a line after it says so");
-            Ok(())
+            AuditWrite::Written
         }
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => AuditWrite::Failed(format!("{}: {error}", path.display())),
     }
 }
 
@@ -116,24 +140,46 @@ fn line(record: &AuditRecord) -> Vec<u8> {
     line
 }
 
-fn tell_outcome(shared: &AuditShared, before: Option<String>, failed: Option<String>) {
-    let AuditOutputs { metrics, events, alerts } = &shared.outputs;
-    metrics.operation.audit_failing(failed.is_some());
-    match (before, failed) {
-        (None, Some(reason)) => {
-            alerts.audit_failing(Some(&reason));
-            tell!(
-                events.now(),
-                error,
-                Audit,
-                reason,
-                "the audit is not written; its entries wait in memory, and steerd tries again every {AUDIT_RETRY:?}"
-            );
+impl AuditOutputs {
+    /// Tells of a failure that has begun or ended.
+    pub(super) fn tell(&self, before: Option<String>, failing: Option<String>) {
+        let Self { metrics, events, alerts } = self;
+        metrics.operation.audit_failing(failing.is_some());
+        match (before, failing) {
+            (None, Some(reason)) => {
+                alerts.audit_failing(Some(&reason));
+                tell!(
+                    events.now(),
+                    error,
+                    Audit,
+                    reason,
+                    "the audit is not written; its entries wait in memory, and steerd tries again every {AUDIT_RETRY:?}"
+                );
+            }
+            (Some(_), None) => {
+                alerts.audit_failing(None);
+                tell!(events.now(), info, Audit, "the audit is written again");
+            }
+            _ => {}
         }
-        (Some(_), None) => {
-            alerts.audit_failing(None);
-            tell!(events.now(), info, Audit, "the audit is written again");
+    }
+
+    /// Counts and logs entries that are not written and never will be.
+    pub(super) fn lost(&self, left: &VecDeque<Arc<AuditRecord>>, reason: &str) {
+        if left.is_empty() {
+            return;
         }
-        _ => {}
+        for _ in left {
+            self.metrics.operation.audit_lost();
+        }
+        let count = left.len();
+        error!(
+            count,
+            reason, "entries of the audit are lost: only this log has them, the first {MOST_LOGGED} of them"
+        );
+        for record in left.iter().take(MOST_LOGGED) {
+            let entry = serde_json::to_string(record).unwrap_or_default();
+            error!(entry, "an entry of the audit that is lost");
+        }
     }
 }

@@ -1,25 +1,30 @@
 //! `steerd serve`: runs the server until a signal or a failure ends it.
 
+mod last_good;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use last_good::LastGood;
 use tracing::{error, field, info, warn};
 
 use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_on};
 use crate::config::fault::{ConfigFault, ConfigFaults, Severity};
-use crate::config::{self, SetOrigin, Setup};
+use crate::config::{self, Setup};
 use crate::file::Reading;
 use crate::served::Served;
 use crate::server::{self, Attention, Ended, Server, Signals, StartError};
-use crate::sets;
 use crate::sys::process::{hang_up, terminate};
 use crate::upgrade::{Predecessor, UpgradeRequest};
 
 /// Maximum number of configuration faults that are logged.
 const MOST_TOLD: usize = 100;
+
+/// The beginning of the reason why an earlier configuration cannot be used.
+const NO_EARLIER: &str = "no start with an earlier configuration";
 
 /// Why a server ended without a signal.
 #[derive(Debug, thiserror::Error)]
@@ -45,21 +50,31 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let loaded = config::load_recorded(config).map(|setup| (setup, None)).or_else(|faults| {
-        // A server that runs is better than an earlier configuration.
-        let setup = if predecessor.is_some() { None } else { last_good(config, &faults) };
-        setup.map_or(Err(faults.clone()), |setup| Ok((setup, Some(faults))))
-    });
-    let (setup, faults) = match loaded {
-        Ok(loaded) => loaded,
+    let reading = Arc::new(Reading::recorded());
+    let (setup, faults) = match config::load_by(&reading, config) {
+        Ok(setup) => (setup, None),
         Err(faults) => {
-            if let Some(predecessor) = &predecessor {
-                predecessor.give_up(told_in_one(&faults));
-            }
-            let hint = hint_for_missing(config);
-            let help = hint.map_or_else(String::new, |hint| format!("\nhelp: {hint}"));
-            log.last_words(&(faults.render(has_color(&io::stderr())) + &help), || tell_faults(&faults, hint));
-            return ExitCode::FAILURE;
+            // A server that runs is better than an earlier configuration.
+            let LastGood { setup, failed } =
+                if predecessor.is_some() { LastGood::default() } else { last_good::find(config, &faults) };
+            let Some(mut setup) = setup else {
+                if let Some(predecessor) = &predecessor {
+                    predecessor.give_up(told_in_one(&faults));
+                }
+                let hint = hint_for_missing(config);
+                let help = hint.map_or_else(String::new, |hint| format!("\nhelp: {hint}"));
+                let mut text = faults.render(has_color(&io::stderr())) + &help;
+                for reason in &failed {
+                    text.extend(["\n", NO_EARLIER, ": ", reason]);
+                }
+                log.last_words(&text, || {
+                    tell_faults(&faults, hint);
+                    tell_failed(&failed);
+                });
+                return ExitCode::FAILURE;
+            };
+            setup.files.add_looked_at(reading.record());
+            (*setup, Some((faults, failed)))
         }
     };
     let complain = |text: &str| log.last_words(&lines(&format!("error: {text}")), || error!("{text}"));
@@ -70,8 +85,9 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Some(faults) = faults {
+    if let Some((faults, failed)) = faults {
         tell_faults(&faults, None);
+        tell_failed(&failed);
     }
     let outcome = try_block_on(until_stopped(setup, Some(config.into()), predecessor, |_| ()));
     // The error that ended the server is printed after the log lines that precede it.
@@ -89,20 +105,11 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     }
 }
 
-/// The last good configuration, if the files of this one have faults and it allows such a start.
-fn last_good(config: &Path, faults: &ConfigFaults) -> Option<Setup> {
-    let state_dir = config::state_dir_for_last_good(config)?;
-    let main = std::path::absolute(config).ok()?;
-    let heads = sets::list(&state_dir).ok()?;
-    heads.into_iter().flatten().filter(|head| Path::new(&head.main) == main).find_map(|head| {
-        let set = sets::open(&state_dir, head.number).ok()?;
-        let reading = Arc::new(Reading::of_kept(set.texts));
-        let setup = config::load_by(&reading, config).ok()?;
-        let first = faults.errors().next();
-        let reason = first.map_or_else(String::new, |fault| format!("{}: {}", fault.location, fault.message));
-        let origin = SetOrigin::LastGood { number: head.number, at: head.at, reason };
-        Some(Setup { origin, ..setup })
-    })
+/// Logs why earlier configurations cannot be used.
+fn tell_failed(failed: &[String]) {
+    for reason in failed {
+        error!(reason, "{NO_EARLIER}");
+    }
 }
 
 /// The first error of a configuration, and how many there are.

@@ -29,6 +29,9 @@ pub(super) fn run(server: &ServerArguments, json: bool) -> ExitCode {
                     "upgraded in {took:.1} s: process {} serves with version {version}; open connections taken over: {}",
                     report["pid"], report["connections"]
                 ));
+                if let Some(warning) = report["warning"].as_str() {
+                    complain(&format!("warning: {}", printable(warning)));
+                }
             }
             ExitCode::SUCCESS
         }

@@ -156,14 +156,6 @@ pub fn load(path: &Path) -> Result<Setup, ConfigFaults> {
     load_by(&Arc::default(), path)
 }
 
-/// As [`load()`], with [`Setup::files`].
-///
-/// # Errors
-/// Those of [`load()`].
-pub fn load_recorded(path: &Path) -> Result<Setup, ConfigFaults> {
-    load_by(&Arc::new(Reading::recorded()), path)
-}
-
 /// As [`load()`], for a check: also warns of addresses and ports that this machine does not have or this user may not
 /// use.
 ///

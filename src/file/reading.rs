@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::included::{self, Matches};
 use super::record::{FileKind, FileRecord, IncludePattern, KeptTexts};
-use super::{Content, FileRefusal, open, read};
+use super::{Content, FileRefusal, FileStamp, open, read};
 
 /// A series of reads that another thread can watch and end.
 ///
@@ -114,7 +114,7 @@ impl Reading {
             return Ok(content);
         }
         self.look_at(path)?;
-        self.note(|record| record.looked_at(path));
+        self.note_look(path);
         let content = read(path, limit)?;
         self.note(|record| record.add(path, kind, &content));
         Ok(content)
@@ -129,7 +129,7 @@ impl Reading {
             return Ok(());
         }
         self.look_at(path)?;
-        self.note(|record| record.looked_at(path));
+        self.note_look(path);
         open(path).map(drop)
     }
 
@@ -140,7 +140,8 @@ impl Reading {
             None => included::on_disk(pattern, |path| self.look_at(path)),
         };
         self.note(|record| {
-            record.patterns.push(IncludePattern { pattern: pattern.into(), files: matches.files.clone() });
+            let files = self.kept.is_none().then(|| matches.files.clone());
+            record.patterns.push(IncludePattern { pattern: pattern.into(), files });
         });
         matches
     }
@@ -150,6 +151,15 @@ impl Reading {
     pub fn record(&self) -> FileRecord {
         let record = self.record.as_ref();
         record.map(|record| record.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+
+    /// Records a file that will be read or opened.
+    fn note_look(&self, path: &Path) {
+        if self.record.is_some() {
+            // Not under the lock: a file system may hang.
+            let stamp = FileStamp::of(path);
+            self.note(|record| record.looked_at(path, stamp));
+        }
     }
 
     fn note(&self, note: impl FnOnce(&mut FileRecord)) {
@@ -247,7 +257,7 @@ mod tests {
         let [file, secret] = &record.files[..] else { panic!("{record:?}") };
         assert_eq!(file.text.as_deref(), Some(&b"on disk"[..]));
         assert_eq!((secret.size, secret.hash.as_ref(), secret.text.as_ref()), (6, None, None));
-        assert!(secret.modified.is_some() && record.looked_at.contains(Path::new("/none")));
+        assert!(secret.modified.is_some() && record.looked_at.contains_key(Path::new("/none")));
         let texts = [(kept.clone(), FileKind::Configuration, b"earlier"[..].into())];
         let again = Reading::of_kept(KeptTexts::new(texts));
         let read = |path: &Path, kind| again.read(path, kind, SECRET).unwrap().bytes;

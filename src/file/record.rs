@@ -1,6 +1,6 @@
 //! The record of a load: which files were read, and the texts of those that make a configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -62,6 +62,12 @@ impl FileKind {
         }
     }
 
+    /// Whether a change of such a file leads to a reload. Rules follow theirs without one.
+    #[must_use]
+    pub const fn is_watched(self) -> bool {
+        !matches!(self, Self::Networks | Self::Database)
+    }
+
     /// Whether a set of files has the text of such a file. A rollback reads all others from their place.
     #[must_use]
     pub const fn is_kept(self) -> bool {
@@ -93,8 +99,8 @@ pub struct ReadFile {
 pub struct IncludePattern {
     /// The pattern.
     pub pattern: PathBuf,
-    /// The files that it matched.
-    pub files: Vec<PathBuf>,
+    /// The files that it matched on disk; none if kept texts were read in place of them.
+    pub files: Option<Vec<PathBuf>>,
 }
 
 /// The files that a load has read.
@@ -102,8 +108,9 @@ pub struct IncludePattern {
 pub struct FileRecord {
     /// Each file once, in the order in which they were read.
     pub files: Vec<ReadFile>,
-    /// The absolute paths of all files that were to be read, also of those that could not be.
-    pub looked_at: BTreeSet<PathBuf>,
+    /// All files that were to be read from their place, by their absolute paths, also those that could not be. Each with
+    /// its metadata before that; none if it could not be looked up.
+    pub looked_at: BTreeMap<PathBuf, Option<FileStamp>>,
     /// The patterns of `include`, each with its files.
     pub patterns: Vec<IncludePattern>,
     /// The bytes of kept zones and lists.
@@ -111,8 +118,16 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    pub(super) fn looked_at(&mut self, path: &Path) {
-        self.looked_at.insert(without_directory(path));
+    pub(super) fn looked_at(&mut self, path: &Path, stamp: Option<FileStamp>) {
+        self.looked_at.insert(without_directory(path), stamp);
+    }
+
+    /// Adds the files that another load has looked at, without their texts.
+    pub fn add_looked_at(&mut self, other: Self) {
+        let is_watched =
+            |path: &PathBuf| !other.files.iter().any(|file| file.path == *path && !file.kind.is_watched());
+        self.looked_at.extend(other.looked_at.into_iter().filter(|(path, _)| is_watched(path)));
+        self.patterns.extend(other.patterns);
     }
 
     pub(super) fn add(&mut self, path: &Path, kind: FileKind, content: &Content) {
@@ -122,8 +137,8 @@ impl FileRecord {
         }
         let size = content.bytes.len() as u64;
         let is_secret = kind == FileKind::Secret
-            || content.bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY)
-                && !kind.is_kept();
+            || !kind.is_kept()
+                && content.bytes.windows(PRIVATE_KEY.len()).any(|window| window == PRIVATE_KEY);
         let has_room = size <= MAX_KEPT_FILE && self.kept + size <= MAX_KEPT_TEXTS;
         let is_kept = kind == FileKind::Configuration || (kind.is_kept() && has_room);
         if is_kept && kind != FileKind::Configuration {

@@ -177,7 +177,7 @@ pub fn start(file: Option<PathBuf>, mut running: Configured, reach: Reach) -> Re
     let set = watch::Sender::new(Arc::new(first.clone().without_texts()));
     let (seen, state_dir) = (set.subscribe(), reach.state_dir.subscribe());
     let keeping = SetKeeping::default();
-    let configuration = WatchedConfiguration::new(running.server.watch, &first);
+    let configuration = WatchedConfiguration::new(running.server.watch, &first.record);
     let reloader = Reloader { file, running, reach, rule_files, configuration, taking: None, set, keeping };
     tokio::spawn(reloader.run(first, received, Arc::clone(&signalled)));
     ReloadHandle { requests, signalled, running: seen, state_dir }
@@ -324,7 +324,13 @@ impl Reloader {
         if is_serving {
             systemd::tell(ServiceState::Reloading);
         }
-        let outcome = self.try_reload(asked_by, wanted, unwanted).await;
+        let reading = Arc::new(Reading::recorded());
+        let outcome = self.try_reload(asked_by, wanted, &reading, unwanted).await;
+        if action == AuditAction::Reload
+            && let Err(ReloadRefusal::Faults(_) | ReloadRefusal::StateDir(_)) = outcome
+        {
+            self.configuration.refused(&reading.record());
+        }
         if is_serving {
             systemd::tell(ServiceState::Ready);
         }
@@ -370,10 +376,11 @@ impl Reloader {
         &mut self,
         asked_by: &str,
         wanted: WantedSet,
+        reading: &Arc<Reading>,
         unwanted: impl Future<Output = ()>,
     ) -> Result<ReloadReport, ReloadRefusal> {
         let began = Instant::now();
-        let (setup, mut wanted) = self.load(wanted, unwanted).await?;
+        let (setup, mut wanted) = self.load(wanted, reading, unwanted).await?;
         let place = if self.running.server.state_dir == wanted.server.state_dir {
             None
         } else {
@@ -409,35 +416,36 @@ impl Reloader {
         let (record, origin) = (std::mem::take(&mut wanted.files), wanted.origin.clone());
         self.running = difference::without_restart(&self.running, wanted);
         let set = RunningSet::new(self.file.clone(), asked_by, origin, record);
-        self.configuration = WatchedConfiguration::new(self.running.server.watch, &set);
+        self.configuration =
+            self.configuration.replaced_by(self.running.server.watch, &set.record, &set.origin);
         report.number = self.keep(set, report.in_words()).await;
         Ok(report)
     }
 
-    /// Makes a set of files the running one, and keeps those that were read from the disk. Returns its number.
+    /// Makes a set of files the running one, and keeps it. Returns its number.
     async fn keep(&mut self, mut set: RunningSet, changes: String) -> Option<u64> {
-        if set.origin == SetOrigin::Files {
-            set.number = self.keeping.keep(&self.reach, &set, changes).await;
-        }
+        set.number = self.keeping.keep(&self.reach, &set, changes).await;
         let number = set.number;
         self.set.send_replace(Arc::new(set.without_texts()));
         number
     }
 
-    /// The configuration in the files, and its settings.
+    /// The configuration in the files, and its settings. `reading` reads those on disk.
     async fn load(
         &self,
         wanted: WantedSet,
+        reading: &Arc<Reading>,
         unwanted: impl Future<Output = ()>,
     ) -> Result<(Setup, Configured), ReloadRefusal> {
         let file = self.file.clone().ok_or(ReloadRefusal::NoFile)?;
         let before = Arc::clone(&self.reach.checker.published.load().catalog);
         let setup = match wanted {
-            WantedSet::Files(meant) => load(Reading::recorded(), file, meant, before, unwanted).await?,
+            WantedSet::Files(meant) => load(Arc::clone(reading), file, meant, before, unwanted).await?,
             WantedSet::Kept(number) => {
                 let running = Arc::clone(&self.set.borrow());
                 let set = rollback::find(&self.reach, &running, number).await?;
-                let setup = load(rollback::reading_of(&set), file, None, before, unwanted).await?;
+                let reading = Arc::new(rollback::reading_of(&set));
+                let setup = load(reading, file, None, before, unwanted).await?;
                 let origin = SetOrigin::Rollback { number: set.head.number, at: set.head.at };
                 Setup { origin, ..setup }
             }
@@ -453,7 +461,8 @@ impl Reloader {
         unwanted: impl Future<Output = ()>,
     ) -> Result<ReloadReport, ReloadRefusal> {
         let began = Instant::now();
-        let (setup, wanted) = self.load(wanted, unwanted).await?;
+        let reading = Arc::new(Reading::recorded());
+        let (setup, wanted) = self.load(wanted, &reading, unwanted).await?;
         let difference = swap::rehearse(&self.reach.checker, setup.served).await?;
         Ok(self.report(&wanted, difference, setup.warnings, began))
     }
@@ -526,13 +535,12 @@ impl Reloader {
 
 /// Loads the file. The warnings include serial numbers that have decreased since the zones `before`.
 async fn load(
-    reading: Reading,
+    reading: Arc<Reading>,
     file: PathBuf,
     meant: Option<PathBuf>,
     before: Arc<Catalog>,
     unwanted: impl Future<Output = ()>,
 ) -> Result<Setup, ReloadRefusal> {
-    let reading = Arc::new(reading);
     let by = Arc::clone(&reading);
     let mut loading = spawn_blocking(move || {
         let setup = match meant {

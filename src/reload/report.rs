@@ -166,7 +166,7 @@ impl ReloadReport {
                 generation,
                 ?took,
                 changes,
-                "went back to the configuration of {at}; it is not that of the files, which the next reload or restart reads"
+                "went back to the configuration of {at}; it is not that of the files, which the next reload, upgrade or restart reads"
             );
         } else {
             self.tell_reload(asked_by, teller);

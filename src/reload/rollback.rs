@@ -22,9 +22,10 @@ const SET_TIME: Duration = Duration::from_secs(5);
 pub(super) struct SetKeeping(Option<AbortHandle>);
 
 impl SetKeeping {
-    /// Keeps the running set in the present `state_dir`, if there is one. Returns its number.
+    /// Keeps the running set in the present `state_dir`, if there is one; of a set that is kept already, that it runs.
+    /// Returns its number.
     pub(super) async fn keep(&mut self, reach: &Reach, set: &RunningSet, changes: String) -> Option<u64> {
-        let place = reach.state_dir.borrow().clone()?;
+        let Some(place) = reach.state_dir.borrow().clone() else { return set.number };
         let main = set.main.clone()?;
         let main = std::path::absolute(&main).unwrap_or(main);
         let at = Timestamp::try_from(set.loaded).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -34,7 +35,11 @@ impl SetKeeping {
         let kept = if self.0.as_ref().is_some_and(|earlier| !earlier.is_finished()) {
             Err("an earlier attempt still waits for the file system".to_owned())
         } else {
-            let work = spawn_blocking(move || sets::keep(place.directory(), &record.files, occasion));
+            let number = set.number;
+            let work = spawn_blocking(move || match number {
+                None => sets::keep(place.directory(), &record.files, occasion),
+                Some(number) => sets::set_running(place.directory(), number).map(|()| number),
+            });
             self.0 = Some(work.abort_handle());
             match timeout(SET_TIME, work).await {
                 Ok(Ok(kept)) => kept.map_err(|error| error.to_string()),
@@ -46,14 +51,18 @@ impl SetKeeping {
             Ok(number) => return Some(number),
             Err(reason) => reason,
         };
+        let consequence = match set.number {
+            None => "no rollback leads to it",
+            Some(_) => "a start with the last good configuration may run another one",
+        };
         tell!(
             reach.events.now(),
             warn,
             Reload,
             reason = refused,
-            "the configuration is in force, but could not be kept in state_dir: no rollback leads to it"
+            "the configuration is in force, but could not be kept in state_dir: {consequence}"
         );
-        None
+        set.number
     }
 }
 

@@ -58,6 +58,20 @@ impl RunningSet {
         self
     }
 
+    /// A sentence for those who upgrade, if the running configuration is not that of the files on disk.
+    #[must_use]
+    pub fn warning_of_upgrade(&self) -> Option<String> {
+        let number = self.number.map_or_else(String::new, |number| format!(" {number}"));
+        let reason = match self.origin {
+            SetOrigin::Files => return None,
+            SetOrigin::Rollback { .. } => "a rollback",
+            SetOrigin::LastGood { .. } => "a start with faulty files",
+        };
+        Some(format!(
+            "the process before ran the earlier configuration{number} because of {reason}; this one runs the files on disk"
+        ))
+    }
+
     /// A sentence for people, if the running configuration is not that of the files on disk.
     #[must_use]
     pub fn notice(&self) -> Option<String> {
@@ -65,8 +79,8 @@ impl RunningSet {
         match &self.origin {
             SetOrigin::Files => None,
             SetOrigin::Rollback { number, at: loaded } => Some(format!(
-                "runs the configuration {number} of {}, not the files on disk, because of a rollback by {}: a reload or \
-                 restart reads the files",
+                "runs the configuration {number} of {}, not the files on disk, because of a rollback by {}: a reload, \
+                 upgrade or restart reads the files",
                 at(loaded),
                 self.by
             )),

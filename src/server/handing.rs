@@ -17,7 +17,7 @@ use crate::checker::CheckerCommand;
 use crate::events::{Notice, tell};
 use crate::fleet::Survey;
 use crate::listener::BoundListeners;
-use crate::server::Server;
+use crate::server::{AUDIT_TIME, Server};
 use crate::state;
 use crate::systemd::{self, ServiceState};
 use crate::upgrade::{
@@ -77,7 +77,10 @@ impl Server {
         let outcome = self.try_upgrade(began, author, reload_wanted).await;
         let teller = self.events.at(SystemTime::now());
         match &outcome {
-            Ok(UpgradeReport { pid, version, took, connections }) => {
+            Ok(UpgradeReport { pid, version, took, connections, warning }) => {
+                if let Some(warning) = warning {
+                    warn!(asked_by = by, "upgrade: {warning}");
+                }
                 info!(
                     asked_by = by,
                     pid,
@@ -91,6 +94,7 @@ impl Server {
                 self.metrics.operation.upgrade_refused();
                 self.resume().await;
                 self.handing.held = None;
+                self.audit.resume();
                 systemd::tell(ServiceState::Ready);
                 tell!(teller, error, Server, asked_by = by, "upgrade refused: {refused}");
                 if refused.is_of_new_process() {
@@ -164,6 +168,8 @@ impl Server {
         let counters = rendered.await.map_err(std::io::Error::other).and_then(|text| text);
         let counters = counters.map_err(|error| UpgradeRefused::State(error.to_string()))?;
         // From now on the new process writes there.
+        let audit = self.audit.clone();
+        let _ = spawn_blocking(move || audit.hold(AUDIT_TIME)).await;
         if !self.keeper.release().await {
             return Err(UpgradeRefused::State("a write to state_dir does not end".into()));
         }
@@ -179,7 +185,8 @@ impl Server {
         let (pid, version) = (successor.pid, successor.version.clone());
         systemd::tell(ServiceState::ReplacedBy(pid));
         successor.leave();
-        Ok(UpgradeReport { pid, version, took: began.elapsed(), connections })
+        let warning = self.reload.running().warning_of_upgrade();
+        Ok(UpgradeReport { pid, version, took: began.elapsed(), connections, warning })
     }
 
     /// Health and overrides, as text.

@@ -5,6 +5,7 @@
 //!                         11.jsonl    the set before
 //!                         ..          the oldest goes when there are too many, or too many bytes
 //! rollback, start with the last good one --open--> texts that a load reads in place of their files
+//!                         running     the number of the set that runs: after a rollback it is not the newest
 //! ```
 //!
 //! A set has the texts of the configuration with its includes, of zone files, and of lists of networks. Secrets and
@@ -27,12 +28,16 @@ pub use form::{SetFile, SetHead, hash_of};
 
 /// The directory in `state_dir`.
 pub const CONFIGURATIONS: &str = "configurations";
+/// The file in [`CONFIGURATIONS`] with the number of the running set.
+const RUNNING: &str = "running";
 /// How many sets are kept at most.
 pub const MOST_SETS: usize = 10;
 /// How many bytes all sets have at most; the newest is kept in any case.
 pub const MAX_SETS: u64 = 256 << 20;
 /// The longest first line that is read, bytes.
 const MAX_HEAD: u64 = 64 << 20;
+/// The largest file with a number that is read, bytes.
+const MAX_RUNNING: u64 = 64;
 /// The largest file of a set that is read, bytes: texts in JSON may be twice as long.
 const MAX_SET: u64 = 256 << 20;
 
@@ -58,7 +63,7 @@ pub struct SetOccasion {
     pub changes: String,
 }
 
-/// Keeps a set, unless the newest one has the same texts. Returns its number. Blocks.
+/// Keeps the running set, unless the newest one has the same texts. Returns its number. Blocks.
 ///
 /// # Errors
 /// The system's error; then the earlier sets are as before.
@@ -73,11 +78,31 @@ pub fn keep(state_dir: &Path, files: &[ReadFile], occasion: SetOccasion) -> io::
     let head = SetHead::new(newest.map_or(1, |number| number.saturating_add(1)), files, occasion);
     let is_same = |number| read_head(&path(&directory, number)).is_ok_and(|newest| newest.is_same(&head));
     if let Some(number) = newest.filter(|number| is_same(*number)) {
+        set_running(state_dir, number)?;
         return Ok(number);
     }
     state::replace(&path(&directory, head.number), &form::encode(&head, files)?)?;
     prune(&directory, numbers);
+    set_running(state_dir, head.number)?;
     Ok(head.number)
+}
+
+/// Keeps which set runs. Blocks.
+///
+/// # Errors
+/// The system's error; then the earlier number stays.
+pub fn set_running(state_dir: &Path, number: u64) -> io::Result<()> {
+    if running(state_dir) == Some(number) {
+        return Ok(());
+    }
+    state::replace(&state_dir.join(CONFIGURATIONS).join(RUNNING), format!("{number}\n").as_bytes())
+}
+
+/// The number of the set that ran last; none if it is not known. Blocks.
+#[must_use]
+pub fn running(state_dir: &Path) -> Option<u64> {
+    let content = crate::file::read(&state_dir.join(CONFIGURATIONS).join(RUNNING), MAX_RUNNING).ok()?;
+    std::str::from_utf8(&content.bytes).ok()?.trim_ascii().parse().ok()
 }
 
 /// The heads of all sets, the newest first; of a damaged one its number and the reason. Blocks.

@@ -62,6 +62,8 @@ pub struct UpgradeReport {
     pub took: Duration,
     /// The number of DNS connections that it has taken over.
     pub connections: usize,
+    /// Says so if the process before ran a configuration other than that of the files on disk.
+    pub warning: Option<String>,
 }
 
 /// Why an upgrade did not happen. The process that received the request goes on.

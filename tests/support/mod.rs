@@ -135,8 +135,13 @@ impl Steerd {
 
     /// Like [`Steerd::start`], in an existing directory.
     pub(crate) fn start_in(directory: TempDir, config: &str) -> Self {
+        write_config(&directory.path().join("steerd.toml"), config, "");
+        Self::start_again(directory)
+    }
+
+    /// Starts with the files that are in a directory.
+    pub(crate) fn start_again(directory: TempDir) -> Self {
         let path = directory.path().join("steerd.toml");
-        write_config(&path, config, "");
         let mut process = Process::start(
             Command::new(STEERD).arg("serve").arg("-c").arg(&path).args(["--log-format", "json"]),
         );

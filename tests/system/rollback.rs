@@ -155,11 +155,41 @@ fn a_server_goes_back_and_forth_and_says_that_the_files_are_others() {
         .map(|entry| entry["outcome"].as_str().unwrap())
         .collect();
     assert_eq!(outcomes, ["done", "done", "refused", "refused", "done"]);
-    // A restart reads the files, whose texts are kept already.
-    let directory = server.end("KILL");
-    let file = std::fs::read_to_string(directory.path().join("steerd.toml")).unwrap();
-    let (_, again) = file.split_once("include = [\"*.toml\"]\n").unwrap();
-    assert!(again.contains("192.0.2.4"));
+    // A restart ends a rollback: it reads the files, whose texts are kept already.
+    assert_eq!(server.request("POST", "/api/v1/rollback", "").0, 200);
+    assert_eq!(numbers(&server)[..2], [(4, false), (3, true)]);
+    let server = Steerd::start_again(server.end("KILL"));
+    assert_eq!(addresses(&server), ["192.0.2.4"]);
+    wait_for("the set is known", || (numbers(&server)[0] == (4, true)).then_some(()));
+    assert_eq!(server.metric("steerd_config_rolled_back"), Some(0.0));
+}
+
+/// A rollback gives up the newest set, and a start must not revive it.
+#[test]
+fn a_start_with_the_last_good_files_stays_rolled_back_and_says_why_if_it_cannot() {
+    let server = started();
+    assert_eq!(server.request("POST", "/api/v1/rollback", "").0, 200);
+    assert_eq!(addresses(&server), ["192.0.2.2"]);
+    let faulty = format!("start_with_last_good = true\nodd = 1\n{}", config("192.0.2.9"));
+    let server = Steerd::start_in(server.end("KILL"), &faulty);
+    assert_eq!(
+        (addresses(&server), running(&server)["number"].as_u64()),
+        (vec!["192.0.2.2".into()], Some(2))
+    );
+    // Without the key, none can be loaded.
+    let directory = server.end("TERM");
+    std::fs::remove_file(directory.path().join("key")).unwrap();
+    let path = directory.path().join("steerd.toml");
+    let output = Command::new(STEERD).args(["serve", "-c"]).arg(&path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let reasons: Vec<&str> =
+        said.lines().filter(|line| line.starts_with("no start with an earlier configuration: ")).collect();
+    let numbers = [2, 1, 3].map(|number| format!("the configuration {number} cannot be loaded: "));
+    assert_eq!(reasons.len(), 3, "{said}");
+    for (reason, number) in reasons.iter().zip(numbers) {
+        assert!(reason.contains(&number) && reason.contains("key`: No such file"), "{said}");
+    }
 }
 
 #[test]

@@ -212,6 +212,32 @@ fn pool(port: u16) -> String {
     )
 }
 
+/// The new process reads the files, so an upgrade undoes a rollback.
+#[test]
+fn the_end_of_a_rollback_is_told() {
+    let pools = |address: &str| {
+        format!(
+            "[pools.web]\nbackends = [\"{address}\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+        )
+    };
+    let mut server = Upgraded::start(&pools("192.0.2.1"), "");
+    let text = std::fs::read_to_string(server.file()).unwrap();
+    std::fs::write(server.file(), text.replace("192.0.2.1", "192.0.2.2")).unwrap();
+    for path in ["/api/v1/reload", "/api/v1/rollback"] {
+        assert_eq!(http_with(server.admin, "POST", path, TOKEN, "").0, 200, "{path}");
+    }
+    let (status, reply) = server.upgrade();
+    assert_eq!(status, 200, "{reply}");
+    let warning = reply["warning"].as_str().unwrap();
+    assert!(
+        warning.starts_with("the process before ran the earlier configuration 1 because of a rollback"),
+        "{warning}"
+    );
+    assert!(!server.first.said("this one runs the files on disk").is_empty());
+    let (status, reply) = server.upgrade();
+    assert_eq!((status, &reply["warning"]), (200, &Value::Null), "{reply}");
+}
+
 #[test]
 fn nothing_is_lost_when_a_new_process_takes_over() {
     let port = free_port("127.0.0.1");

@@ -92,6 +92,58 @@ fn each_change_is_loaded_once() {
     assert!(asked.len() == 8 && asked.iter().all(|line| line.contains("[server] watch")), "{asked:?}");
 }
 
+/// Three looks, in which nothing must happen.
+fn wait_for_three_looks() {
+    let begin = Instant::now();
+    wait_for("three looks have passed", || (begin.elapsed() > Duration::from_secs(7)).then_some(()));
+}
+
+/// The missing file is none of the running configuration.
+#[test]
+fn the_correction_of_a_file_that_only_a_refused_configuration_names_is_loaded() {
+    let server = start();
+    let path = |name: &str| server.directory.path().join(name);
+    let main = fs::read_to_string(path("steerd.toml")).unwrap();
+    let new = main.clone() + "[zones.\"new.example.test\"]\nfile = \"new-zone\"\n";
+    replace(&path("steerd.toml"), &new);
+    let failures = |count| (reloads(&server, "failure") >= count).then_some(());
+    wait_for("the missing file is refused", || failures(1.0));
+    fs::create_dir(path("new-zone")).unwrap();
+    wait_for("the directory in its place is refused", || failures(2.0));
+    wait_for_three_looks();
+    assert_eq!(reloads(&server, "failure"), 2.0, "nothing has changed since");
+    fs::remove_dir(path("new-zone")).unwrap();
+    fs::write(path("new-zone"), ZONE).unwrap();
+    let is_loaded = || (answer(&server, &["static.new.example.test", "A"]) == ["192.0.2.80"]).then_some(());
+    wait_for("the new zone is loaded", is_loaded);
+    // A refused pattern, too.
+    fs::create_dir(path("pools.d")).unwrap();
+    fs::write(path("pools.d/more.toml"), "[pools.more]\n").unwrap();
+    replace(&path("steerd.toml"), &format!("include = [\"pools.d/*.toml\"]\n{new}"));
+    let before = reloads(&server, "failure");
+    wait_for("the faulty include is refused", || failures(before + 1.0));
+    fs::write(path("pools.d/more.toml"), pool("more", "192.0.2.9")).unwrap();
+    let has_more = || (server.request("GET", "/api/v1/pools/more", "").0 == 200).then_some(());
+    wait_for("the corrected include is loaded", has_more);
+}
+
+#[test]
+fn the_correction_after_a_start_with_the_last_good_configuration_is_loaded() {
+    let server = start();
+    wait_for("the set of the start is kept", || {
+        server.request("GET", "/api/v1/config", "").1["number"].as_u64()
+    });
+    let new = "[zones.\"new.example.test\"]\nfile = \"new-zone\"\n";
+    let faulty = format!("start_with_last_good = true\n{}{}{new}", config(), pool("web", "192.0.2.1"));
+    let server = Steerd::start_in(server.end("TERM"), &faulty);
+    assert_eq!(server.metric("steerd_config_last_good"), Some(1.0));
+    wait_for_three_looks();
+    fs::write(server.directory.path().join("new-zone"), ZONE).unwrap();
+    let is_loaded = || (answer(&server, &["static.new.example.test", "A"]) == ["192.0.2.80"]).then_some(());
+    wait_for("the new zone is loaded", is_loaded);
+    assert_eq!(server.metric("steerd_config_last_good"), Some(0.0));
+}
+
 /// Kubernetes mounts a `ConfigMap` as links through `..data`, and swaps only that link.
 #[test]
 fn the_swap_of_a_config_map_is_a_change() {
@@ -115,17 +167,17 @@ fn the_swap_of_a_config_map_is_a_change() {
 #[test]
 fn a_rollback_stays_until_the_files_change() {
     let server = start();
-    let path = server.directory.path().join("steerd.toml");
-    let main = fs::read_to_string(&path).unwrap();
-    replace(&path, &main.replace("192.0.2.1", "192.0.2.2"));
+    let path = |name: &str| server.directory.path().join(name);
+    fs::create_dir(path("pools.d")).unwrap();
+    fs::write(path("pools.d/web.toml"), pool("web", "192.0.2.2")).unwrap();
+    include(&server, "pools.d/*.toml");
     wait_for_answer(&server, "192.0.2.2");
     assert_eq!(server.request("POST", "/api/v1/rollback", "").0, 200);
     assert_eq!(answer(&server, &[WWW, "A"]), ["192.0.2.1"]);
-    // Three looks, in which nothing must happen.
-    let begin = Instant::now();
-    wait_for("three looks have passed", || (begin.elapsed() > Duration::from_secs(7)).then_some(()));
+    wait_for_three_looks();
     assert_eq!(answer(&server, &[WWW, "A"]), ["192.0.2.1"]);
-    replace(&path, &main.replace("192.0.2.1", "192.0.2.3"));
+    // The configuration that runs has no such file.
+    replace(&path("pools.d/web.toml"), &pool("web", "192.0.2.3"));
     wait_for_answer(&server, "192.0.2.3");
     assert_eq!(reloads(&server, "success"), 2.0);
 }
