@@ -65,7 +65,7 @@ const STEPS: [(Step, u32); 18] = [
 /// Longest pause between two steps.
 const PAUSE: Duration = Duration::from_millis(200);
 /// By how much the memory may have grown between the third quarter of the run and the last one, KiB.
-const MEMORY_GROWTH: u64 = 4 << 10;
+const MEMORY_GROWTH: u64 = 8 << 10;
 /// Descriptors of a process beside its connections.
 const OWN_DESCRIPTORS: usize = 100;
 /// Connections of the flood and of all clients.
