@@ -1,6 +1,7 @@
 //! The unit for systemd: it is valid, as confined as the documents say, and allows every system call that steerd makes.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -72,7 +73,7 @@ fn calls_of(name: &str) -> BTreeSet<String> {
 }
 
 /// steerd runs under strace, with everything on that makes system calls of its own: pinned workers, a program as a
-/// check, a search in a body, state, a reload, an upgrade, TCP, the admin server.
+/// check, a search in a body, state, a reload, an upgrade, TCP, the admin server, a Unix socket with rights of its own.
 #[test]
 fn it_allows_every_system_call_that_steerd_makes() {
     let directory = TempDir::new().unwrap();
@@ -86,7 +87,14 @@ fn it_allows_every_system_call_that_steerd_makes() {
          backends = [\"127.0.0.43\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
         backend.local_addr().unwrap().port()
     );
-    write_config(&at("steerd.toml"), &config, "");
+    // Only root can give a file any group.
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let group = if is_root { ", group = \"daemon\"" } else { "" };
+    write_config(&at("steerd.toml"), &config, &format!("socket = {{ mode = \"0666\"{group} }}"));
+    let text = std::fs::read_to_string(at("steerd.toml")).unwrap();
+    let (before, after) = text.rsplit_once("listen = \"127.0.0.1:0\"").unwrap();
+    let both = "listen = [\"unix:admin.sock\", \"127.0.0.1:0\"]";
+    std::fs::write(at("steerd.toml"), [before, both, after].concat()).unwrap();
     std::thread::spawn(move || {
         for stream in backend.incoming().map_while(Result::ok) {
             use std::io::Write;
@@ -153,6 +161,7 @@ fn it_allows_every_system_call_that_steerd_makes() {
     for expected in ["recvmmsg", "execve", "sched_setaffinity", "setpriority", "fdatasync"] {
         assert!(made.contains(expected), "{expected} was not called, so the test is too short: {made:?}");
     }
+    assert!(!is_root || made.iter().any(|call| call.contains("chown")), "the group was not set: {made:?}");
     let allowed = allowed();
     let refused: Vec<_> = made.iter().filter(|call| !allowed.contains(**call)).collect();
     assert!(refused.is_empty(), "the unit refuses {refused:?}");
