@@ -11,7 +11,8 @@
 //! ```
 //!
 //! On a Unix socket, everyone who may open its file may do everything: the rights of the file are the lock, and the
-//! audit names the user. A token that is sent there adds its name. Bodies must say that they are JSON on each of them.
+//! audit names the user. A token that is sent there adds its name. A tunnel may lead from a browser to it, so the Host
+//! must be local, and web pages change nothing without a token. Bodies must say that they are JSON on each of them.
 //!
 //! Each route says which right its changes need: [`RouteAccess`].
 
@@ -168,7 +169,7 @@ impl Gate {
     ) -> Result<Option<Arc<str>>, Problem> {
         let access = self.access.borrow();
         let is_loopback = self.reach == AdminReach::Loopback;
-        if is_loopback {
+        if self.reach != AdminReach::Network {
             refuse_foreign_names(headers)?;
         }
         let token = shown(&access, headers);
@@ -184,6 +185,9 @@ impl Gate {
             RouteAccess::Open | RouteAccess::Reads => None,
         };
         if self.reach == AdminReach::UnixSocket {
+            if token.is_err() {
+                refuse_web_pages(headers, false)?;
+            }
             check_content_type(headers)?;
             return Ok(name);
         }
@@ -217,7 +221,7 @@ fn refuse_foreign_names(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "the Host header must contain an IP address or localhost, because steerd's admin server \
-                  listens on loopback only";
+                  listens on loopback or on a Unix socket";
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
@@ -458,7 +462,7 @@ mod tests {
             };
             for method in [Method::GET, Method::POST] {
                 assert_eq!(
-                    judge(&method, &[("host", "any.example"), ("authorization", "Bearer wrong")]),
+                    judge(&method, &[("host", "localhost"), ("authorization", "Bearer wrong")]),
                     Ok(None)
                 );
                 let named = judge(&method, &[("authorization", "Bearer reads-0123456789")]);
@@ -470,6 +474,29 @@ mod tests {
                 (standing("/api/v1/status"), standing("/healthz")),
                 (ClientStanding::Known, ClientStanding::Open)
             );
+        }
+    }
+
+    /// `ssh -L` makes a Unix socket a port of a machine with a browser.
+    #[test]
+    fn a_web_page_changes_nothing_through_a_tunnel_to_a_unix_socket() {
+        let gate = Gate { reach: AdminReach::UnixSocket, ..gate(true, true, false) };
+        let host = ("host", "localhost:8053");
+        let (own, foreign) = (("origin", "http://localhost:8053"), ("origin", "https://evil.example"));
+        let cross = ("sec-fetch-site", "cross-site");
+        let token = ("authorization", "Bearer reads-0123456789");
+        for (pairs, expected) in [
+            (&[host][..], 200),
+            (&[host, own], 200),
+            (&[host, foreign], 403),
+            (&[host, cross], 403),
+            (&[host, foreign, token], 200),
+        ] {
+            assert_eq!(judged(&gate, &Method::POST, "/api/v1/reload", pairs), expected, "{pairs:?}");
+            assert_eq!(judged(&gate, &Method::GET, "/api/v1/status", pairs), 200, "{pairs:?}");
+        }
+        for method in [Method::GET, Method::POST] {
+            assert_eq!(judged(&gate, &method, "/api/v1/status", &[("host", "evil.example:8053")]), 403);
         }
     }
 
