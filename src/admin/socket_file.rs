@@ -7,22 +7,31 @@
 //! any other file          --> refused
 //! ```
 //!
-//! An exclusive lock on the directory keeps two processes from doing this at the same time. Nobody can connect before
-//! the file has its rights, because the socket listens only then.
+//! A lock file beside it, which exists only meanwhile, keeps two processes from doing this at the same time. No other
+//! user can open it, and so none can hold the lock. Nobody can connect before the socket has its rights, because it
+//! listens only then.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::SocketRights;
 
 /// Length of the accept queue. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+
+/// How long another process may take to create a socket.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+
+/// How often the lock is tried.
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The file of a Unix socket. Dropping it removes the file, unless that of another process has taken its place.
 #[derive(Debug)]
@@ -85,11 +94,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// Creates the file, and listens.
 pub(super) fn listen(path: &Path, rights: SocketRights) -> io::Result<(SocketFile, UnixListener)> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = File::open(directory)?;
-    flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        io::Error::new(ErrorKind::ResourceBusy, "another process is creating a socket in its directory")
-    })?;
+    let _lock = CreationLock::take(path, LOCK_TIME)?;
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -98,6 +103,54 @@ pub(super) fn listen(path: &Path, rights: SocketRights) -> io::Result<(SocketFil
     file.set_rights(rights)?;
     socket.listen(BACKLOG)?;
     Ok((file, socket.into()))
+}
+
+/// The right to create or replace the file of a socket. Dropping it removes its own file.
+struct CreationLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl CreationLock {
+    fn take(socket: &Path, time: Duration) -> io::Result<Self> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let said =
+            |kind, reason: &str| io::Error::new(kind, format!("its lock file {}: {reason}", path.display()));
+        let end = Instant::now() + time;
+        loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let file: File = open(&path, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(|error| said(io::Error::from(error).kind(), &io::Error::from(error).to_string()))?
+                .into();
+            let opened = file.metadata()?;
+            if !opened.is_file() {
+                return Err(said(ErrorKind::AlreadyExists, "there is something that is no file: remove it"));
+            }
+            // Once it is locked, its last holder may have removed it.
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && fs::symlink_metadata(&path)
+                    .is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()))
+            {
+                return Ok(Self { path, _file: file });
+            }
+            if Instant::now() >= end {
+                return Err(said(
+                    ErrorKind::ResourceBusy,
+                    "another process holds it: it is creating this socket",
+                ));
+            }
+            thread::sleep(LOCK_INTERVAL);
+        }
+    }
+}
+
+impl Drop for CreationLock {
+    fn drop(&mut self) {
+        // A file that stays can be locked again.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -175,12 +228,52 @@ mod tests {
     #[test]
     fn two_processes_do_not_create_at_once() {
         let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let held = CreationLock::take(&path, LOCK_TIME).unwrap();
+        let refused = CreationLock::take(&path, Duration::ZERO).err().unwrap();
+        assert!(
+            refused.kind() == ErrorKind::ResourceBusy && refused.to_string().contains("s.lock"),
+            "{refused}"
+        );
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || listen(&path, SocketRights::default()).map(drop)
+        });
+        drop(held);
+        waiting.join().unwrap().unwrap();
+        let created: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                thread::spawn(move || listen(&path, SocketRights::default()))
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect();
+        assert_eq!(created.iter().filter(|created| created.is_ok()).count(), 1, "{created:?}");
+        drop(created);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing stays");
+    }
+
+    #[test]
+    fn no_other_user_can_hold_it_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        // Everyone who may read a directory may lock it.
         let held = File::open(directory.path()).unwrap();
         flock(&held, FlockOperation::LockExclusive).unwrap();
-        let path = directory.path().join("s");
-        let refused = listen(&path, SocketRights::default()).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ResourceBusy, "{refused}");
-        drop(held);
         listen(&path, SocketRights::default()).unwrap();
+        let lock = CreationLock::take(&path, LOCK_TIME).unwrap();
+        assert_eq!(mode(&lock.path) & 0o077, 0);
+        drop(lock);
+        // Nothing that another user has put there is followed or used.
+        let (target, lock) = (directory.path().join("target"), directory.path().join("s.lock"));
+        std::os::unix::fs::symlink(&target, &lock).unwrap();
+        assert!(listen(&path, SocketRights::default()).is_err());
+        assert!(!target.exists());
+        fs::remove_file(&lock).unwrap();
+        let _socket = UnixListener::bind(&lock).unwrap();
+        assert!(listen(&path, SocketRights::default()).is_err());
+        assert!(lock.exists(), "it stays");
     }
 }
