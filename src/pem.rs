@@ -2,7 +2,6 @@
 //!
 //! Errors never quote the content of a file. Other code decides which certificates are trusted.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use memchr::memmem;
@@ -12,7 +11,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
-use x509_parser::extensions::GeneralName;
 use x509_parser::nom::Parser;
 
 /// A mark that some editors write at the start of a text. `cat` leaves it between two texts.
@@ -161,22 +159,6 @@ pub fn identity(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, Identity
     Ok(CertifiedKey::new(chain, key))
 }
 
-/// The names and addresses for which a certificate is valid.
-#[must_use]
-pub fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, fields)) = X509CertificateParser::new().parse(certificate) else { return Vec::new() };
-    let Ok(Some(names)) = fields.subject_alternative_name() else { return Vec::new() };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(address) => {
-            let v4 = <[u8; 4]>::try_from(*address).map(IpAddr::from);
-            v4.or_else(|_| <[u8; 16]>::try_from(*address).map(IpAddr::from)).ok().map(|ip| ip.to_string())
-        }
-        _ => None,
-    };
-    names.value.general_names.iter().filter_map(name).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,15 +178,6 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
-    }
-
-    #[test]
-    fn the_names_of_a_certificate() {
-        let named = ["a.example", "*.b.example", "192.0.2.1", "2001:db8::1"].map(str::to_owned).to_vec();
-        let params = rcgen::CertificateParams::new(named.clone()).unwrap();
-        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        assert_eq!(names(certificate.der()), named);
-        assert!(names(&CertificateDer::from(&b"x"[..])).is_empty());
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //!     `--no token--> request        `--not proved--> end: the token is not sent
 //! ```
 //!
-//! A server that speaks TLS proves itself by its certificate. Over a Unix socket, no token is sent: the rights of its
-//! file decide.
+//! A server that speaks TLS proves itself by its certificate. Only the server of the configuration file may have any:
+//! until a reload, it has not read the certificate that the file names. On this machine, the proof is enough. Over a
+//! Unix socket, no token is sent: the rights of its file decide.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -35,7 +36,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{AdminUrl, BearerToken, Nonce};
-use crate::probe::client_tls;
+use crate::probe::{client_tls, unverified_tls};
 
 /// The default address of the admin server of `steerd demo`.
 const DEMO_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
@@ -77,7 +78,7 @@ pub(super) enum ClientError {
         "no steerd answers at {url} ({origin}): {error}. Start steerd with `listen` set under [admin], or give \
          another server with --admin URL; `steerd demo` prints its URL, by default http://{DEMO_ADMIN}. If `listen` \
          was changed, a running server keeps the old address until it is restarted: give that one with --admin, or \
-         reload with SIGHUP (systemctl reload steerd, or kill -HUP)"
+         reload with SIGHUP (systemctl kill --kill-whom=main -s HUP steerd, or kill -HUP)"
     )]
     Unreachable { url: AdminUrl, origin: String, error: io::Error },
     #[error(
@@ -90,7 +91,7 @@ pub(super) enum ClientError {
          the file of that authority or of the certificate with --ca-file, or with `ca_file` under [client]"
     )]
     Untrusted { url: AdminUrl, reason: String },
-    #[error("{url} did not answer like steerd: {reason}{}", if url.is_plain() { "; if it speaks TLS, give it as https://" } else { "" })]
+    #[error("{url} did not answer like steerd: {reason}{}", if url.is_plain() { "; if it speaks TLS, give it as https://; if `tls` was removed from its configuration, reload it with SIGHUP" } else { "" })]
     Odd { url: AdminUrl, reason: String },
     #[error(
         "the token was not sent, because the server at {url} did not prove that it knows the token: {reason}; it may \
@@ -123,12 +124,14 @@ enum Assurance {
 }
 
 /// The certificate that a server must have, if it speaks TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ServerTrust {
-    /// The authorities, or the certificate itself; none for the authorities of the system.
-    pub(super) ca_file: Option<PathBuf>,
-    /// The name in the certificate; none for that of the URL.
-    pub(super) name: Option<String>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ServerTrust {
+    /// Any: the server of the configuration file, which may still have an older one, or speak plain HTTP. A token is
+    /// sent only on this machine, and only after the proof.
+    Proof,
+    /// One for the host of the URL, by the authorities in this file, or the certificate itself; none for the
+    /// authorities of the system.
+    Authority(Option<PathBuf>),
 }
 
 /// A server for requests.
@@ -175,6 +178,19 @@ impl AdminClient {
     /// # Errors
     /// Why it is not answered, or why the request fails.
     pub(super) async fn is_ready(&self) -> Result<(), ClientError> {
+        match (self.ask_ready().await, &self.url) {
+            // The file has no `tls` any more, and the server has not read it yet.
+            (Err(ClientError::Odd { .. }), AdminUrl::Http { tls: false, host, port })
+                if self.trust == ServerTrust::Proof =>
+            {
+                let url = AdminUrl::Http { tls: true, host: host.clone(), port: *port };
+                Self { url, ..self.clone() }.ask_ready().await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn ask_ready(&self) -> Result<(), ClientError> {
         let stream = TokioIo::new(self.connect().await?.0);
         let (mut sender, connection) =
             http1::handshake(stream).await.map_err(|error| self.odd(error.to_string()))?;
@@ -201,11 +217,28 @@ impl AdminClient {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
                 let stream =
                     TcpStream::connect((host, *port)).await.map_err(|error| self.unreachable(error))?;
-                if *tls {
+                let ends = stream.peer_addr().and_then(|server| Ok((server, stream.local_addr()?)));
+                let (server, own) = ends.map_err(|error| self.unreachable(error))?;
+                if !*tls {
+                    return Ok((Box::new(stream), Assurance::Proof(server)));
+                }
+                if matches!(self.trust, ServerTrust::Authority(_)) {
                     return Ok((Box::new(self.speak_tls(stream, host).await?), Assurance::Certificate));
                 }
-                let server = stream.peer_addr().map_err(|error| self.unreachable(error))?;
-                Ok((Box::new(stream), Assurance::Proof(server)))
+                if self.token.is_some() && !is_same_machine(server, own) {
+                    let reason =
+                        "a token is sent to another machine only if the certificate is verified".to_owned();
+                    return Err(ClientError::Untrusted { url: self.url.clone(), reason });
+                }
+                let stream: Box<dyn Duplex> = match self.speak_tls(stream, host).await {
+                    Ok(stream) => Box::new(stream),
+                    // It does not speak TLS yet: the file is newer.
+                    Err(ClientError::Odd { .. }) => {
+                        Box::new(TcpStream::connect(server).await.map_err(|error| self.unreachable(error))?)
+                    }
+                    Err(error) => return Err(error),
+                };
+                Ok((stream, Assurance::Proof(server)))
             }
             AdminUrl::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
@@ -216,12 +249,13 @@ impl AdminClient {
 
     async fn speak_tls(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, ClientError> {
         let untrusted = |reason: String| ClientError::Untrusted { url: self.url.clone(), reason };
-        let ServerTrust { ca_file, name } = &self.trust;
-        let mut config =
-            client_tls(ca_file.as_deref()).await.map_err(|error| untrusted(error.to_string()))?;
+        let config = match &self.trust {
+            ServerTrust::Proof => unverified_tls().await,
+            ServerTrust::Authority(file) => client_tls(file.as_deref()).await,
+        };
+        let mut config = config.map_err(|error| untrusted(error.to_string()))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(name.clone().unwrap_or_else(|| host.to_owned()))
-            .map_err(|error| untrusted(error.to_string()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| untrusted(error.to_string()))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(rustls::Error::InvalidMessage(_)) => {
@@ -342,10 +376,12 @@ impl AdminClient {
         let remedy = match (&self.unread, &self.token) {
             _ if status != StatusCode::UNAUTHORIZED => String::new(),
             (Some(reason), _) => format!("; no token was sent: {reason}"),
-            (None, None) => "; if token_file was changed or removed, a running server keeps the old token until a \
-                             reload: give that one with --token-file, or reload with SIGHUP (systemctl reload steerd, \
-                             or kill -HUP)"
-                .to_owned(),
+            (None, None) => {
+                "; if token_file was changed or removed, a running server keeps the old token until a \
+                             reload: give that one with --token-file, or reload with SIGHUP (systemctl kill \
+                             --kill-whom=main -s HUP steerd, or kill -HUP)"
+                    .to_owned()
+            }
             (None, Some(_)) => String::new(),
         };
         ClientError::Refused { status, problem, remedy }
@@ -354,6 +390,12 @@ impl AdminClient {
     fn odd(&self, reason: String) -> ClientError {
         ClientError::Odd { url: self.url.clone(), reason }
     }
+}
+
+/// Whether a connection does not leave this machine: it then has the address of the server at both ends, or loopback.
+fn is_same_machine(server: SocketAddr, own: SocketAddr) -> bool {
+    let (server, own) = (server.ip().to_canonical(), own.ip().to_canonical());
+    server == own || (server.is_loopback() && own.is_loopback())
 }
 
 /// A text as a segment of a path (RFC 3986, section 3.3).
@@ -381,7 +423,7 @@ mod tests {
             token: None,
             unread: Some("the token file t: Permission denied".to_owned()),
             forwarded_to: None,
-            trust: ServerTrust::default(),
+            trust: ServerTrust::Authority(None),
             file: None,
         };
         let problem = serde_json::json!({ "detail": "this needs the token" });
@@ -391,6 +433,15 @@ mod tests {
         client.unread = None;
         let told = client.refused(StatusCode::UNAUTHORIZED, problem).to_string();
         assert!(told.contains("keeps the old token until a reload"), "{told}");
+    }
+
+    #[test]
+    fn a_connection_within_this_machine_has_one_address() {
+        let is_same =
+            |server: &str, own: &str| is_same_machine(server.parse().unwrap(), own.parse().unwrap());
+        assert!(is_same("127.0.0.53:1", "127.0.0.1:2") && is_same("192.0.2.1:1", "192.0.2.1:2"));
+        assert!(is_same("[::ffff:192.0.2.1]:1", "192.0.2.1:2"));
+        assert!(!is_same("192.0.2.1:1", "192.0.2.2:2") && !is_same("127.0.0.1:1", "192.0.2.2:2"));
     }
 
     #[test]

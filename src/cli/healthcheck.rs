@@ -16,7 +16,6 @@ use tokio::time::timeout;
 
 use crate::cli::client::{AdminClient, ServerTrust};
 use crate::cli::explain::AddressType;
-use crate::cli::servers::own_trust;
 use crate::cli::{ConfigFile, block_on, complain, print};
 use crate::config::{AdminPlace, AdminUrl, parse_duration};
 use crate::duration::Shown;
@@ -99,9 +98,9 @@ async fn health(asked: &HealthCheck) -> Result<String, String> {
         })?;
     let origin = if asked.admin.is_some() { "--admin".into() } else { format!("from {}", path.display()) };
     let trust = match &asked.ca_file {
-        Some(file) => ServerTrust { ca_file: Some(file.clone()), name: None },
-        None if asked.admin.is_none() => own_trust(place.certificate.as_deref()),
-        None => ServerTrust::default(),
+        // No secret is sent, and an old certificate is no reason to withdraw a route.
+        None if asked.admin.is_none() => ServerTrust::Proof,
+        file => ServerTrust::Authority(file.clone()),
     };
     let admin = AdminClient { url, origin, token: None, unread: None, forwarded_to: None, trust, file: None };
     admin.is_ready().await.map_err(|error| error.to_string())?;

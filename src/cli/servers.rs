@@ -10,7 +10,6 @@ use crate::cli::client::{AdminClient, ClientError, ServerTrust};
 use crate::cli::{ConfigFile, complain};
 use crate::config::{AdminPlace, AdminUrl, BearerToken, protection};
 use crate::file;
-use crate::pem;
 
 /// For which requests a server is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +113,10 @@ impl ServerArguments {
             read => (read.transpose()?, None),
         };
         let trust = match &self.ca_file {
-            Some(file) => ServerTrust { ca_file: Some(file.clone()), name: None },
-            None if own.is_ok() => own_trust(place.certificate.as_deref()),
-            None if of_client_counts => ServerTrust { ca_file: place.client.ca_file.clone(), name: None },
-            None => ServerTrust::default(),
+            Some(file) => ServerTrust::Authority(Some(file.clone())),
+            None if own.is_ok() => ServerTrust::Proof,
+            None if of_client_counts => ServerTrust::Authority(place.client.ca_file.clone()),
+            None => ServerTrust::Authority(None),
         };
         // With other servers, only the argument counts: the environment is for the server on this machine.
         let (urls, origin, file) = match own {
@@ -158,17 +157,6 @@ pub(super) fn server_of_file(path: &Path) -> Option<AdminClient> {
     };
     AdminPlace::of(path).ok()?.listen?;
     server.find(false, ServerUse::Read).and_then(only).ok()
-}
-
-/// The trust in the server that runs a configuration with this certificate: it must have the certificate itself.
-pub(super) fn own_trust(certificate: Option<&Path>) -> ServerTrust {
-    let Some(path) = certificate else { return ServerTrust::default() };
-    // The handshake reads it too, and says why it cannot be used.
-    let content = file::read(path, file::CERTIFICATES).ok();
-    let chain = content.and_then(|content| pem::certificates(&content.bytes).ok()).unwrap_or_default();
-    let name = chain.first().and_then(|own| pem::names(own).into_iter().next());
-    // A pattern is valid for any name in the place of its star.
-    ServerTrust { ca_file: Some(path.to_owned()), name: name.map(|name| name.replace('*', "any")) }
 }
 
 /// Asks all servers at the same time; the replies are in their order. One that does not answer delays no other.

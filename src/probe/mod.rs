@@ -128,6 +128,16 @@ pub async fn client_tls(ca_file: Option<&Path>) -> Result<ClientConfig, Arc<str>
     trust::of(&settings).await.map(|trusting| trusting.config.clone())
 }
 
+/// TLS for another client of this process, which takes any certificate: it must not send a secret before the server has
+/// proved itself in another way.
+///
+/// # Errors
+/// Why TLS cannot be set up.
+pub async fn unverified_tls() -> Result<ClientConfig, Arc<str>> {
+    let settings = TlsSettings { insecure: true, ..TlsSettings::default() };
+    trust::of(&settings).await.map(|trusting| trusting.config.clone())
+}
+
 /// The result of a run of a probe.
 #[derive(Clone, Debug)]
 pub struct Report {

@@ -109,7 +109,7 @@ fn commands_verify_the_certificate() {
     let server = start(&["lb1.example.test", "127.0.0.1"]);
     let url = server.url();
     for arguments in [
-        // The server of the file must have the certificate of the file, whatever its names.
+        // The server of the file may have any certificate.
         &["status", "-c", "steerd.toml"][..],
         &["drain", "web/one", "-c", "steerd.toml"],
         &["healthcheck", "-c", "steerd.toml"],
@@ -134,13 +134,42 @@ fn commands_verify_the_certificate() {
 #[test]
 fn a_certificate_for_another_name_is_refused() {
     let server = start(&["lb1.example.test"]);
-    assert_eq!(server.steerd(&["status", "-c", "steerd.toml"]).0, 0, "it is that of the file");
     let (code, said) = server.steerd(&["status", "--admin", &server.url(), "--ca-file", "cert.pem"]);
     assert!(code == 1 && said.contains("lb1.example.test"), "{said}");
-    // Another server took the port: the file has another certificate.
-    certify(server.directory.path(), &["lb1.example.test"]);
+    // Another server took the port: it knows no token of this file.
+    std::fs::write(server.directory.path().join("token"), "another-token-than-before").unwrap();
     let (code, said) = server.steerd(&["drain", "web/one", "-c", "steerd.toml"]);
-    assert!(code == 1 && said.contains("was not accepted"), "{said}");
+    assert!(code == 1 && said.contains("the token was not sent"), "{said}");
+}
+
+/// Until the reload, the server has another certificate than the file, or speaks TLS and the file says otherwise.
+#[test]
+fn the_server_of_the_file_is_found_while_its_certificate_changes() {
+    let server = start(&["127.0.0.1"]);
+    let check = &["healthcheck", "-c", "steerd.toml"][..];
+    certify(server.directory.path(), &["127.0.0.1"]);
+    let (code, said) = server.steerd(&["healthcheck", "--admin", &server.url(), "--ca-file", "cert.pem"]);
+    assert!(code == 1 && said.contains("was not accepted"), "--ca-file is verified: {said}");
+    for arguments in [check, &["reload", "-c", "steerd.toml"]] {
+        let (code, said) = server.steerd(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+    }
+    assert!(server.get("/readyz").unwrap().starts_with("HTTP/1.1 200 "), "the new certificate is in force");
+
+    let path = server.directory.path().join("steerd.toml");
+    let with_tls = std::fs::read_to_string(&path).unwrap();
+    let without = with_tls.replace("tls = {", "# tls = {");
+    std::fs::write(&path, without).unwrap();
+    let (code, said) = server.steerd(check);
+    assert_eq!(code, 0, "it still speaks TLS: {said}");
+    server.process.signal("HUP");
+    wait_for("the server speaks plain HTTP", || server.connect().is_err().then_some(()));
+    std::fs::write(&path, with_tls).unwrap();
+    for arguments in [check, &["reload", "-c", "steerd.toml"]] {
+        let (code, said) = server.steerd(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+    }
+    assert!(server.get("/readyz").unwrap().starts_with("HTTP/1.1 200 "), "it speaks TLS again");
 }
 
 #[test]
