@@ -3,9 +3,8 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,14 +25,13 @@ pub(crate) struct World {
     began: Instant,
     /// For each backend, until when it may be answered: milliseconds.
     until: [AtomicU64; BACKENDS],
-    /// The configuration that runs and the next one, in the lower and the upper half.
-    versions: AtomicU32,
+    /// The configuration that runs and the next one, after each change: in a few milliseconds there may be many.
+    versions: RwLock<Vec<[u16; 2]>>,
 }
 
 impl World {
     pub(crate) fn new(version: u16) -> Self {
-        let versions = AtomicU32::new(u32::from(version) << 16 | u32::from(version));
-        Self { began: Instant::now(), until: Default::default(), versions }
+        Self { began: Instant::now(), until: Default::default(), versions: RwLock::new(vec![[version; 2]]) }
     }
 
     fn now(&self) -> u64 {
@@ -52,12 +50,17 @@ impl World {
 
     /// Either configuration may run.
     pub(crate) fn changes(&self, before: u16, after: u16) {
-        self.versions.store(u32::from(after) << 16 | u32::from(before), Ordering::SeqCst);
+        self.versions.write().unwrap().push([before, after]);
     }
 
-    fn versions(&self) -> [u16; 2] {
-        let both = self.versions.load(Ordering::SeqCst);
-        [both, both >> 16].map(|half| u16::try_from(half & 0xffff).unwrap())
+    /// The number of the last change.
+    fn last_change(&self) -> usize {
+        self.versions.read().unwrap().len() - 1
+    }
+
+    /// Whether this configuration may have run at any time since that change.
+    fn may_have_run(&self, version: u16, since: usize) -> bool {
+        self.versions.read().unwrap()[since..].iter().flatten().any(|may| *may == version)
     }
 }
 
@@ -95,7 +98,17 @@ struct Outcomes {
     udp: AtomicU64,
     tcp: AtomicU64,
     lost: AtomicU64,
+    /// When queries may have been lost: from and until.
+    losses: Mutex<Vec<(Instant, Option<Instant>)>>,
     wrong: Mutex<Vec<String>>,
+}
+
+impl Outcomes {
+    /// Whether a query of that time may be lost.
+    fn may_be_lost(&self, asked_at: Instant) -> bool {
+        let losses = self.losses.lock().unwrap();
+        losses.iter().any(|(from, until)| *from <= asked_at && until.is_none_or(|until| asked_at <= until))
+    }
 }
 
 /// The outcomes at the end.
@@ -164,9 +177,18 @@ impl Load {
         self.clients
     }
 
-    /// A process that has read queries is killed: each client may lose the one that is on the way.
+    /// From now on, a process that has read queries is killed: each client may lose the one that is on the way.
     pub(crate) fn may_lose_one_each(&mut self) {
         self.most_lost += self.clients;
+        let from = Instant::now().checked_sub(ROUND_TIME).unwrap();
+        self.outcomes.losses.lock().unwrap().push((from, None));
+    }
+
+    /// From now on, no query may be lost.
+    pub(crate) fn may_lose_none(&self) {
+        if let Some((_, until)) = self.outcomes.losses.lock().unwrap().last_mut() {
+            until.get_or_insert(Instant::now());
+        }
     }
 
     /// Panics if an answer was wrong, or more are lost than may be.
@@ -218,8 +240,10 @@ fn hear(clients: &mut [Client], world: &World, outcomes: &Outcomes) {
                 if asked_at.elapsed() > ANSWER_TIME {
                     outcomes.lost.fetch_add(1, Ordering::Relaxed);
                     client.asked_at = None;
+                    if outcomes.may_be_lost(asked_at) { Ok(()) } else { Err("a query is lost".into()) }
+                } else {
+                    Ok(())
                 }
-                Ok(())
             }
             Err(error) => {
                 client.asked_at = None;
@@ -244,23 +268,22 @@ pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
 }
 
 /// Says what is wrong with a reply. `allowed` is from the time of the query.
-fn judge(reply: &[u8], name: &str, allowed: (u64, [u16; 2]), world: &World) -> Result<(), String> {
-    let (sent_at, versions) = allowed;
+fn judge(reply: &[u8], name: &str, allowed: (u64, usize), world: &World) -> Result<(), String> {
+    let (sent_at, last_change) = allowed;
     let found = addresses(reply).ok_or_else(|| format!("{name}: {reply:?}"))?;
     if found.is_empty() {
         return Err(format!("{name}: no address"));
     }
-    let versions = [versions, world.versions()].concat();
     for address in found {
         let [.., net, host] = address.octets();
         let is_right = if name == WEB {
             let backend = world.until.get(usize::from(host).wrapping_sub(1));
             net == 7 && backend.is_some_and(|until| until.load(Ordering::SeqCst) >= sent_at)
         } else {
-            versions.contains(&host.into())
+            world.may_have_run(host.into(), last_change)
         };
         if !is_right {
-            return Err(format!("{name}: {address}, with the configurations {versions:?}"));
+            return Err(format!("{name}: {address}"));
         }
     }
     Ok(())
@@ -297,8 +320,8 @@ struct Client {
     closed: bool,
     /// When the query was sent that has no answer yet.
     asked_at: Option<Instant>,
-    /// Which answers to it are right, as of that time.
-    allowed: (u64, [u16; 2]),
+    /// That time in milliseconds, and the last change before it: they say which answers are right.
+    allowed: (u64, usize),
     /// That of the socket.
     timeout: Duration,
 }
@@ -324,7 +347,7 @@ impl Client {
             id: u16::try_from(number).unwrap(),
             closed: false,
             asked_at: None,
-            allowed: (0, [0; 2]),
+            allowed: (0, 0),
             timeout: Duration::ZERO,
         }
     }
@@ -338,7 +361,7 @@ impl Client {
     }
 
     fn send(&mut self, world: &World) {
-        (self.asked_at, self.allowed) = (Some(Instant::now()), (world.now(), world.versions()));
+        (self.asked_at, self.allowed) = (Some(Instant::now()), (world.now(), world.last_change()));
         self.id = self.id.wrapping_add(1);
         let message = query(self.id, self.asked());
         let sent = match &mut self.socket {

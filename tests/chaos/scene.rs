@@ -197,6 +197,7 @@ impl Scene {
             load.may_lose_one_each();
         }
         self.take(step);
+        load.may_lose_none();
         load.check();
         let (before, answered_before) = self.counted;
         let answered = load.answered();
