@@ -167,19 +167,17 @@ impl Program {
     #[must_use]
     pub fn of_this_process() -> Self {
         let mut arguments = std::env::args_os();
+        let own = std::env::current_exe().ok();
         let given = arguments.next().map(PathBuf::from).and_then(|given| {
             if given.components().count() > 1 {
                 return std::path::absolute(given).ok();
             }
             let places = std::env::var_os("PATH")?;
             let mut paths = std::env::split_paths(&places).map(|place| place.join(&given));
-            paths.find(|path| path.is_absolute() && path.is_file())
+            // Another program of the name is not this one.
+            paths.find(|path| path.is_absolute() && path.canonicalize().ok() == own)
         });
-        // Another program of the name would not be this one.
-        let own = std::env::current_exe().ok();
-        let is_own = |path: &PathBuf| own.is_none() || path.canonicalize().ok() == own;
-        let path = given.filter(is_own).or_else(|| own.clone()).unwrap_or_default();
-        Self { path, arguments: arguments.collect() }
+        Self { path: given.or(own).unwrap_or_default(), arguments: arguments.collect() }
     }
 }
 
