@@ -2,18 +2,21 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
+use crate::support::message::{A, Query, wire};
+
 /// How long a client waits for an answer: longer than an upgrade waits for a new process that answers nothing.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// After this time, a client without an answer no longer keeps the others from asking again.
 const ROUND_TIME: Duration = Duration::from_millis(100);
-/// How long such a client looks for its answer in each round.
-const LOOK_TIME: Duration = Duration::from_millis(1);
 /// Backends are at `127.0.7.1` and on.
 pub(crate) const BACKENDS: usize = 8;
 pub(crate) const WEB: &str = "www.lb.example.test";
@@ -256,15 +259,9 @@ fn hear(clients: &mut [Client], world: &World, outcomes: &Outcomes) {
     }
 }
 
-/// A query for the A records of a name.
+/// A query for the A records of a name, with this id.
 pub(crate) fn query(id: u16, name: &str) -> Vec<u8> {
-    let mut message = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
-    for label in name.split('.') {
-        message.push(u8::try_from(label.len()).unwrap());
-        message.extend(label.bytes());
-    }
-    message.extend([0, 0, 1, 0, 1]);
-    message
+    Query::plain(wire(name), A).encode(id)
 }
 
 /// Says what is wrong with a reply. `allowed` is from the time of the query.
@@ -322,8 +319,6 @@ struct Client {
     asked_at: Option<Instant>,
     /// That time in milliseconds, and the last change before it: they say which answers are right.
     allowed: (u64, usize),
-    /// That of the socket.
-    timeout: Duration,
 }
 
 enum Socket {
@@ -336,20 +331,15 @@ impl Client {
         let socket = if is_tcp {
             let stream = TcpStream::connect(dns).unwrap();
             stream.set_nodelay(true).unwrap();
+            stream.set_read_timeout(Some(ROUND_TIME)).unwrap();
             Socket::Tcp(stream)
         } else {
             let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
             socket.connect(dns).unwrap();
+            socket.set_read_timeout(Some(ROUND_TIME)).unwrap();
             Socket::Udp(socket)
         };
-        Self {
-            socket,
-            id: u16::try_from(number).unwrap(),
-            closed: false,
-            asked_at: None,
-            allowed: (0, 0),
-            timeout: Duration::ZERO,
-        }
+        Self { socket, id: u16::try_from(number).unwrap(), closed: false, asked_at: None, allowed: (0, 0) }
     }
 
     fn is_tcp(&self) -> bool {
@@ -386,7 +376,9 @@ impl Client {
 
     fn next_reply(&mut self, is_late: bool, round_ends: Instant) -> io::Result<Vec<u8>> {
         loop {
-            self.wait(is_late || Instant::now() >= round_ends)?;
+            if is_late || Instant::now() >= round_ends {
+                self.expect_ready()?;
+            }
             let mut reply = vec![0; 512];
             match &mut self.socket {
                 Socket::Udp(socket) => {
@@ -407,16 +399,13 @@ impl Client {
         }
     }
 
-    /// Sets the timeout of the socket, if it is another one: a call for each query would cost as much as the query.
-    fn wait(&mut self, is_short: bool) -> io::Result<()> {
-        let wanted = if is_short { LOOK_TIME } else { ROUND_TIME };
-        if wanted != self.timeout {
-            self.timeout = wanted;
-            match &self.socket {
-                Socket::Udp(socket) => socket.set_read_timeout(Some(wanted))?,
-                Socket::Tcp(stream) => stream.set_read_timeout(Some(wanted))?,
-            }
-        }
-        Ok(())
+    /// Whether something can be read now. The shortest timeout would be some milliseconds, for each client that waits.
+    fn expect_ready(&self) -> io::Result<()> {
+        let socket = match &self.socket {
+            Socket::Udp(socket) => SockRef::from(socket),
+            Socket::Tcp(stream) => SockRef::from(stream),
+        };
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        socket.recv_with_flags(&mut [MaybeUninit::uninit()], flags).map(drop)
     }
 }

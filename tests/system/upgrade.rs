@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{Nginx, Process, STEERD, ZONE, free_port, http_get, wait_for};
+use crate::support::message::{A, Query, wire};
 use crate::support::traffic::Ledger;
 use crate::support::{TOKEN, http_with, over_unix};
 
@@ -117,13 +118,7 @@ impl Drop for Upgraded {
 
 /// A query for the A records of a name, with this id.
 fn query(id: u16, name: &str) -> Vec<u8> {
-    let mut message = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
-    for label in name.split('.') {
-        message.push(u8::try_from(label.len()).unwrap());
-        message.extend(label.bytes());
-    }
-    message.extend([0, 0, 1, 0, 1]);
-    message
+    Query::plain(wire(name), A).encode(id)
 }
 
 /// The time limit for a reply.
