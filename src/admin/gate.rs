@@ -42,7 +42,7 @@ const MOST_HEADERS: usize = 100;
 /// The origin of a request as stated by browsers (W3C Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Who may use a route.
+/// The clients that may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RouteAccess {
     /// Everyone may read it: it shows nothing that needs protection. It cannot change anything.

@@ -54,7 +54,7 @@ pub struct AdminToken {
     pub name: Arc<str>,
     /// Its text.
     pub secret: BearerToken,
-    /// What it allows, in the order of [`AdminRight::ALL`].
+    /// Its rights, in the order of [`AdminRight::ALL`].
     pub rights: Vec<AdminRight>,
 }
 

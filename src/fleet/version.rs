@@ -25,7 +25,7 @@ impl fmt::Display for OverrideVersion {
 /// The state that a request expects before its change (RFC 9110, section 13.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
-    /// Whatever there is.
+    /// Any state.
     #[default]
     Anything,
     /// An override, whichever.

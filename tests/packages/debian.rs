@@ -176,7 +176,7 @@ fn it_is_installed_run_upgraded_removed_and_purged() {
     });
 }
 
-/// What the package does to a service that runs, when a newer version of it is installed.
+/// The installation of a newer version while the service runs.
 #[test]
 fn an_upgrade_replaces_a_service_that_runs_without_losing_a_query() {
     namespace::run_with_users(

@@ -1,4 +1,4 @@
-//! What systemd is told: the start and the end, reloads, upgrades, signs of life. No systemd runs here, so
+//! The messages to systemd: the start and the end, reloads, upgrades, signs of life. No systemd runs here, so
 //! [`crate::supervisor`] or the test listens in its place.
 
 use std::os::linux::net::SocketAddrExt;

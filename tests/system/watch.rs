@@ -48,6 +48,17 @@ fn include(server: &Steerd, pattern: &str) {
     replace(&path, &format!("include = [\"{pattern}\"]\n{text}"));
 }
 
+/// Starts a server that answers 192.0.2.2 from `pools.d/web.toml`, which a reload has included.
+fn start_with_include() -> Steerd {
+    let server = start();
+    let path = |name: &str| server.directory.path().join(name);
+    fs::create_dir(path("pools.d")).unwrap();
+    fs::write(path("pools.d/web.toml"), pool("web", "192.0.2.2")).unwrap();
+    include(&server, "pools.d/*.toml");
+    wait_for_answer(&server, "192.0.2.2");
+    server
+}
+
 fn answer(server: &Steerd, question: &[&str]) -> Vec<String> {
     dig(server.dns, &server.ledger.sent, question)
 }
@@ -63,12 +74,8 @@ fn reloads(server: &Steerd, result: &str) -> f64 {
 
 #[test]
 fn each_change_is_loaded_once() {
-    let server = start();
+    let server = start_with_include();
     let path = |name: &str| server.directory.path().join(name);
-    fs::create_dir(path("pools.d")).unwrap();
-    fs::write(path("pools.d/web.toml"), pool("web", "192.0.2.2")).unwrap();
-    include(&server, "pools.d/*.toml");
-    wait_for_answer(&server, "192.0.2.2");
     replace(&path("pools.d/web.toml"), &pool("web", "192.0.2.3"));
     wait_for_answer(&server, "192.0.2.3");
     let has_more = |status| (server.request("GET", "/api/v1/pools/more", "").0 == status).then_some(());
@@ -166,12 +173,8 @@ fn the_swap_of_a_config_map_is_a_change() {
 /// The files that a rollback leaves on disk are not loaded before they change.
 #[test]
 fn a_rollback_stays_until_the_files_change() {
-    let server = start();
+    let server = start_with_include();
     let path = |name: &str| server.directory.path().join(name);
-    fs::create_dir(path("pools.d")).unwrap();
-    fs::write(path("pools.d/web.toml"), pool("web", "192.0.2.2")).unwrap();
-    include(&server, "pools.d/*.toml");
-    wait_for_answer(&server, "192.0.2.2");
     assert_eq!(server.request("POST", "/api/v1/rollback", "").0, 200);
     assert_eq!(answer(&server, &[WWW, "A"]), ["192.0.2.1"]);
     wait_for_three_looks();
